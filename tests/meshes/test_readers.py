@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from PIL import Image
+
+from vfusion3d.errors import MeshError
+from vfusion3d.meshes.readers import read_mesh
+
+TRIANGLE = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 2.0, 0.0]])  # file axes: front, left or right, up
+
+
+def textured_square(factor: list[float] | None = None, **material: object) -> trimesh.Trimesh:
+    """Two triangles in file axes whose texture is red above green; each owns its corners, as at a seam."""
+    vertices = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 0, 0], [1, 1, 0], [0, 1, 0]], dtype=float)
+    uv = np.array([[0, 0], [1, 0], [1, 1], [0.5, 0], [0.5, 1], [0, 1]])
+    image = Image.fromarray(np.array([[[255, 0, 0]], [[0, 255, 0]]], dtype=np.uint8))
+    pbr = trimesh.visual.material.PBRMaterial(baseColorTexture=image, baseColorFactor=factor, **material)
+    faces = np.arange(6).reshape(2, 3)
+    normals = np.tile([0.0, 0.0, 1.0], (6, 1))
+    visual = trimesh.visual.TextureVisuals(uv=uv, material=pbr)
+    return trimesh.Trimesh(vertices, faces, vertex_normals=normals, visual=visual, process=False)
+
+
+@pytest.mark.parametrize("suffix", ["glb", "obj", "ply"])
+def test_y_up_files_are_turned_into_the_world(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"m.{suffix}"
+    trimesh.Trimesh(TRIANGLE, [[0, 1, 2]], process=False).export(path)
+    np.testing.assert_allclose(read_mesh(path).vertices, [[1, 0, 0], [0, 1, 0], [0, 0, 2]])
+    np.testing.assert_allclose(read_mesh(path, up="z").vertices, TRIANGLE)
+    assert read_mesh(path).name == "m"
+
+
+def test_gltf_with_its_buffer_beside_it(tmp_path: Path) -> None:
+    for name, content in trimesh.Scene(textured_square()).export(file_type="gltf").items():
+        (tmp_path / name).write_bytes(content)
+    (gltf,) = tmp_path.glob("*.gltf")
+    mesh = read_mesh(gltf)
+    assert mesh.n_faces == 2
+    assert mesh.parts[0].texture is not None
+
+
+def test_texture_and_seams_survive(tmp_path: Path) -> None:
+    textured_square().export(tmp_path / "m.glb")
+    (part,) = read_mesh(tmp_path / "m.glb").parts
+    assert part.texture is not None and part.uv is not None
+    np.testing.assert_array_equal(part.texture[:, 0], [[255, 0, 0, 255], [0, 255, 0, 255]])
+    # The upper corners have v = 1 (row 0, red), and both sides of the seam keep their u.
+    assert part.uv[part.vertices[:, 2] == 1, 1] == pytest.approx(1.0)
+    corner = (part.vertices == [0, 0, 0]).all(1)
+    assert sorted(part.uv[corner, 0].tolist()) == [0.0, 0.5]
+    assert (part.colors == 255).all()
+
+
+def test_base_colour_factor_multiplies_in_linear_light(tmp_path: Path) -> None:
+    textured_square(factor=[0.2158605, 1.0, 1.0, 1.0]).export(tmp_path / "m.glb")
+    (part,) = read_mesh(tmp_path / "m.glb").parts
+    assert part.texture is not None
+    assert abs(int(part.texture[0, 0, 0]) - 128) <= 1  # sRGB 128 is 0.21586 in linear light
+    assert part.texture[1, 0, 1] == 255
+
+
+def test_base_colour_factor_without_texture(tmp_path: Path) -> None:
+    material = trimesh.visual.material.PBRMaterial(baseColorFactor=[0.2158605, 0.0, 1.0, 1.0])
+    visual = trimesh.visual.TextureVisuals(material=material)
+    trimesh.Trimesh(TRIANGLE, [[0, 1, 2]], visual=visual, process=False).export(tmp_path / "m.glb")
+    (part,) = read_mesh(tmp_path / "m.glb").parts
+    np.testing.assert_allclose(part.colors, np.tile([128, 0, 255, 255], (3, 1)), atol=1)
+    assert part.texture is None
+
+
+def test_gltf_vertex_colours_are_linear(tmp_path: Path) -> None:
+    colors = np.array([[55, 0, 255, 255]] * 3, dtype=np.uint8)  # 55 / 255 in linear light is sRGB 128
+    trimesh.Trimesh(TRIANGLE, [[0, 1, 2]], vertex_colors=colors, process=False).export(tmp_path / "m.glb")
+    (part,) = read_mesh(tmp_path / "m.glb").parts
+    np.testing.assert_array_equal(part.colors, np.tile([128, 0, 255, 255], (3, 1)))
+
+
+@pytest.mark.parametrize("suffix", ["ply", "obj"])
+def test_ply_and_obj_vertex_colours_are_taken_as_they_are(tmp_path: Path, suffix: str) -> None:
+    colors = np.array([[10, 20, 30, 255], [40, 50, 60, 255], [70, 80, 90, 255]], dtype=np.uint8)
+    trimesh.Trimesh(TRIANGLE, [[0, 1, 2]], vertex_colors=colors, process=False).export(tmp_path / f"m.{suffix}")
+    (part,) = read_mesh(tmp_path / f"m.{suffix}").parts
+    np.testing.assert_array_equal(part.colors, colors)
+
+
+def test_ply_face_colours_do_not_blend(tmp_path: Path) -> None:
+    square = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], [[0, 1, 2], [0, 2, 3]], process=False)
+    square.visual.face_colors = [[255, 0, 0, 255], [0, 0, 255, 255]]
+    square.export(tmp_path / "m.ply")
+    (part,) = read_mesh(tmp_path / "m.ply").parts
+    of_faces = part.colors[part.faces]
+    np.testing.assert_array_equal(of_faces[0], np.tile([255, 0, 0, 255], (3, 1)))
+    np.testing.assert_array_equal(of_faces[1], np.tile([0, 0, 255, 255], (3, 1)))
+
+
+def test_obj_with_material_library(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4), (200, 100, 50)).save(tmp_path / "skin.png")
+    (tmp_path / "m.mtl").write_text("newmtl a\nKd 0.5 0.5 0.5\nmap_Kd skin.png\nnewmtl b\nKd 1 0 0\n")
+    (tmp_path / "m.obj").write_text(
+        "mtllib m.mtl\nv 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nvt 0 0\nvt 1 0\nvt 1 1\n"
+        "usemtl a\nf 1/1 2/2 3/3\nusemtl b\nf 1 3 4\n"
+    )
+    parts = read_mesh(tmp_path / "m.obj").parts
+    (textured,) = [part for part in parts if part.texture is not None]
+    (plain,) = [part for part in parts if part.texture is None]
+    assert textured.texture is not None
+    np.testing.assert_array_equal(textured.texture[0, 0], [200, 100, 50, 255])
+    assert (textured.colors == 255).all()
+    np.testing.assert_array_equal(plain.colors[0], [255, 0, 0, 255])
+
+
+def test_alpha_modes(tmp_path: Path) -> None:
+    textured_square(alphaMode="MASK", alphaCutoff=0.25).export(tmp_path / "mask.glb")
+    textured_square(alphaMode="BLEND").export(tmp_path / "blend.glb")
+    (mask,) = read_mesh(tmp_path / "mask.glb").parts
+    (blend,) = read_mesh(tmp_path / "blend.glb").parts
+    assert (mask.alpha, mask.alpha_cutoff) == ("mask", 0.25)
+    assert blend.alpha == "blend"
+
+
+def test_missing_normals_keep_edges_and_smooth_the_rest(tmp_path: Path) -> None:
+    cube = trimesh.creation.box()
+    cube.export(tmp_path / "cube.ply")
+    (part,) = read_mesh(tmp_path / "cube.ply", up="z").parts
+    a, b, c = (part.vertices[part.faces[:, k]] for k in range(3))
+    flat = np.cross(b - a, c - a)
+    flat /= np.linalg.norm(flat, axis=1, keepdims=True)
+    np.testing.assert_allclose(part.normals[part.faces], np.repeat(flat[:, None], 3, 1), atol=1e-6)
+
+    trimesh.creation.icosphere(subdivisions=3).export(tmp_path / "ball.ply")
+    (ball,) = read_mesh(tmp_path / "ball.ply").parts
+    assert (ball.normals * ball.vertices).sum(1).min() > 0.999
+
+
+def test_winding_follows_the_normals_also_in_mirrored_nodes(tmp_path: Path) -> None:
+    scene = trimesh.Scene()
+    ball = trimesh.creation.icosphere(subdivisions=1)
+    ball.vertex_normals  # noqa: B018  (computed, and so exported)
+    scene.add_geometry(ball, transform=np.diag([-2.0, 1.0, 1.0, 1.0]))
+    scene.export(tmp_path / "m.glb", include_normals=True)
+    (part,) = read_mesh(tmp_path / "m.glb").parts
+    a, b, c = (part.vertices[part.faces[:, k]] for k in range(3))
+    assert np.ptp(part.vertices, axis=0) == pytest.approx([2, 4, 2], abs=0.2)
+    assert ((np.cross(b - a, c - a) * part.vertices[part.faces].mean(1)).sum(1) > 0).all()
+    assert ((part.normals * part.vertices).sum(1) > 0).all()
+    np.testing.assert_allclose(np.linalg.norm(part.normals, axis=1), 1, atol=1e-5)
+
+
+def test_vertices_without_a_face_are_dropped(tmp_path: Path) -> None:
+    (tmp_path / "m.obj").write_text("v 0 0 0\nv 1 0 0\nv 1 1 0\nv 99 99 99\nf 1 2 3\n")
+    assert read_mesh(tmp_path / "m.obj").vertices.max() == 1
+
+
+def test_licence_of_a_gltf_file(tmp_path: Path) -> None:
+    asset = {"version": "2.0", "extras": {"licence": "CC0-1.0"}}
+
+    def stamp(tree: dict) -> None:
+        tree["asset"] = asset
+
+    trimesh.Scene(textured_square()).export(tmp_path / "m.glb", tree_postprocessor=stamp)
+    assert read_mesh(tmp_path / "m.glb").licence == "CC0-1.0"
+    asset = {"version": "2.0", "copyright": "2024 A. Person"}
+    trimesh.Scene(textured_square()).export(tmp_path / "n.glb", tree_postprocessor=stamp)
+    assert read_mesh(tmp_path / "n.glb").licence == "2024 A. Person"
+    textured_square().export(tmp_path / "o.ply")
+    assert read_mesh(tmp_path / "o.ply").licence is None
+
+
+def broken_files(folder: Path) -> dict[str, str]:
+    """File names and what their error must say."""
+    (folder / "folder.glb").mkdir()
+    (folder / "words.txt").write_text("not a mesh")
+    (folder / "words.glb").write_text("not a mesh")
+    (folder / "words.obj").write_text("not a mesh")
+    (folder / "words.ply").write_text("not a mesh")
+    (folder / "words.gltf").write_text("not a mesh")
+    (folder / "empty.glb").touch()
+    whole = textured_square().export(file_type="glb")
+    (folder / "cut.glb").write_bytes(whole[: len(whole) // 2])
+    trimesh.PointCloud(np.random.default_rng(0).normal(size=(9, 3))).export(folder / "points.ply")
+    (folder / "nan.obj").write_text("v 0 0 0\nv 1 nan 0\nv 1 1 0\nf 1 2 3\n")
+    (folder / "dot.obj").write_text("v 1 1 1\nv 1 1 1\nv 1 1 1\nf 1 2 3\n")
+    return {
+        "missing.glb": "does not exist",
+        "folder.glb": "not a file",
+        "words.txt": "not one of the mesh formats",
+        "words.glb": "cannot be read as a mesh",
+        "words.obj": "no faces",
+        "words.ply": "cannot be read as a mesh",
+        "words.gltf": "cannot be read as a mesh",
+        "empty.glb": "cannot be read as a mesh",
+        "cut.glb": "cannot be read as a mesh",
+        "points.ply": "no faces",
+        "nan.obj": "NaN",
+        "dot.obj": "zero extent",
+    }
+
+
+def test_broken_files_get_one_sentence_each(tmp_path: Path) -> None:
+    for name, said in broken_files(tmp_path).items():
+        with pytest.raises(MeshError, match=said) as caught:
+            read_mesh(tmp_path / name)
+        message = str(caught.value)
+        assert name in message
+        assert "\n" not in message
+
+
+def test_unknown_up_axis(tmp_path: Path) -> None:
+    with pytest.raises(MeshError, match="`up`"):
+        read_mesh(tmp_path / "m.glb", up="x")  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""The subcommands of ``vfusion3d``, one file each."""

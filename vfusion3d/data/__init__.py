@@ -1,0 +1,36 @@
+"""Training data: scenes on disk, procedural objects made on the device, and mixtures of both.
+
+Public names are imported on first use, because Lightning takes seconds to import.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_PUBLIC = {
+    "MixedDataModule": "mixed_module",
+    "MultiViewBatch": "batches",
+    "ProceduralDataModule": "procedural_module",
+    "ProceduralObjects": "raycast",
+    "RenderedDataModule": "rendered_module",
+    "Scene": "scenes",
+    "batch_cameras": "batches",
+    "render": "raycast",
+    "sample_generator": "randomness",
+    "sample_objects": "procedural",
+    "split_by_group": "held_out",
+    "unit_noise": "randomness",
+}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

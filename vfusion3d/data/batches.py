@@ -1,0 +1,32 @@
+"""What every training loader delivers."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from torch import Tensor
+
+from vfusion3d.cameras import Cameras
+
+
+class MultiViewBatch(TypedDict):
+    """B objects in V views; view 0 is the model's input, all V are supervised.
+
+    Keys:
+        images: Premultiplied RGBA in [0, 1], float32, ``[B, V, 4, H, W]``.
+        poses: Camera-to-world (see `Cameras`), float32, ``[B, V, 3, 4]``.
+        intrinsics: Normalised ``(fx, fy, cx, cy)``, float32, ``[B, V, 4]``.
+        sample: Index of the sample in its data set, int64, ``[B]``.
+        epoch: Number of the epoch, int64, ``[B]``; with ``sample`` it seeds all randomness of the item.
+    """
+
+    images: Tensor
+    poses: Tensor
+    intrinsics: Tensor
+    sample: Tensor
+    epoch: Tensor
+
+
+def batch_cameras(batch: MultiViewBatch) -> Cameras:
+    """The cameras of a batch, ``[B, V]``."""
+    return Cameras(batch["poses"], batch["intrinsics"])

@@ -1,0 +1,223 @@
+"""Scenes on disk: a folder with ``transforms.json`` (nerfstudio's convention) and RGBA pictures."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vfusion3d.cameras import Cameras
+from vfusion3d.cameras.conventions import from_transforms, to_transforms
+from vfusion3d.errors import OutputError, SceneError
+
+TRANSFORMS = "transforms.json"
+_OWN_KEY = "vfusion3d"  # nerfstudio ignores keys it does not know
+
+
+@dataclass(frozen=True)
+class SceneInfo:
+    """What a scene folder says besides pictures and cameras.
+
+    Args:
+        source: File name of the mesh or the like that the pictures show.
+        licence: Licence of the source, or None if unknown.
+        front_azimuth: Azimuth of the object's front in radians, or None if unknown (0 by the world's
+            convention, but not every data set faces it).
+        centre: The source was normalised by ``x -> (x - centre) * scale``: the centre, in the source's units.
+        scale: The scale.
+        up: The source file's up axis as it was read, ``y`` or ``z``, or None.
+        lighting: How it was lit: ``lambert`` or ``unlit``, or None if unknown.
+        layout: Name of the camera layout, or None.
+    """
+
+    source: str | None = None
+    licence: str | None = None
+    front_azimuth: float | None = None
+    centre: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    scale: float = 1.0
+    up: str | None = None
+    lighting: str | None = None
+    layout: str | None = None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A scene folder; the pictures are read on demand.
+
+    Args:
+        folder: The folder.
+        cameras: Cameras of shape ``[V]``, world frame.
+        files: ``V`` picture files, relative to the folder.
+        height: Height of the pictures in pixels.
+        width: Width of the pictures in pixels.
+        info: Source, licence, normalisation and the like.
+    """
+
+    folder: Path
+    cameras: Cameras
+    files: tuple[str, ...]
+    height: int
+    width: int
+    info: SceneInfo = SceneInfo()
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @staticmethod
+    def load(folder: str | os.PathLike[str]) -> Scene:
+        """Read ``transforms.json``; pictures are checked when they are read.
+
+        Args:
+            folder: A scene folder of this library, or any nerfstudio data set without lens distortion.
+
+        Raises:
+            SceneError: naming the file and what is wrong with it.
+        """
+        folder = Path(folder)
+        path = folder / TRANSFORMS
+        if not path.is_file():
+            raise SceneError(f"The folder {folder} is not a scene: it has no {TRANSFORMS}.")
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            cameras = from_transforms(document)
+            files = tuple(str(frame["file_path"]) for frame in document["frames"])
+            sizes = {tuple(int({**document, **frame}[key]) for key in ("h", "w")) for frame in document["frames"]}
+            info = _info_from(document.get(_OWN_KEY, {}))
+        except SceneError as error:
+            raise SceneError(f"The file {path} cannot be used: {error}") from error
+        except KeyError as error:
+            raise SceneError(f"The file {path} cannot be used: a frame has no {error}; add it.") from error
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise SceneError(f"The file {path} cannot be used: {error}.") from error
+        if len(sizes) > 1:
+            raise SceneError(f"The pictures of {path} have several sizes; a scene needs one.")
+        height, width = sizes.pop()
+        return Scene(folder, cameras, files, height, width, info)
+
+    def image(self, index: int) -> Tensor:
+        """Picture ``index``: float32 ``[4, H, W]`` in [0, 1], RGBA with premultiplied alpha.
+
+        Raises:
+            SceneError: if the file is missing, broken, or of another size than announced.
+        """
+        rgba = torch.from_numpy(self.pixels(index)).permute(2, 0, 1).float() / 255.0
+        return torch.cat([rgba[:3] * rgba[3:], rgba[3:]])
+
+    def images(self, indices: Sequence[int] | None = None) -> Tensor:
+        """Several pictures, all of them by default: ``[N, 4, H, W]`` as `image`."""
+        return torch.stack([self.image(i) for i in (range(len(self)) if indices is None else indices)])
+
+    def pixels(self, index: int) -> np.ndarray:
+        """Picture ``index`` as it is on disk: uint8 ``[H, W, 4]``, RGBA with straight alpha.
+
+        Raises:
+            SceneError: as `image`.
+        """
+        path = self.folder / self.files[index]
+        try:
+            with Image.open(path) as picture:
+                pixels = np.array(picture.convert("RGBA"))
+        except FileNotFoundError as error:
+            raise SceneError(f"The picture {path} that {self.folder / TRANSFORMS} names is missing.") from error
+        except (OSError, ValueError, SyntaxError) as error:
+            raise SceneError(f"The picture {path} cannot be read ({error}).") from error
+        if pixels.shape[:2] != (self.height, self.width):
+            raise SceneError(
+                f"The picture {path} is {pixels.shape[1]} x {pixels.shape[0]} pixels, but {TRANSFORMS} says "
+                f"{self.width} x {self.height}."
+            )
+        return pixels
+
+
+def write_scene(
+    folder: str | os.PathLike[str],
+    views: np.ndarray,
+    cameras: Cameras,
+    info: SceneInfo | None = None,
+    overwrite: bool = False,
+) -> Scene:
+    """Write a scene folder, all or nothing: into a temporary folder beside it, which is then renamed.
+
+    Args:
+        folder: The folder to make; its parents are made too.
+        views: ``[V, H, W, 4]`` uint8 RGBA, straight alpha.
+        cameras: Cameras of shape ``[V]``, world frame.
+        info: Source, licence and the like.
+        overwrite: Replace a folder that exists.
+
+    Returns:
+        The scene.
+
+    Raises:
+        OutputError: if the folder exists or cannot be written.
+        ValueError: if views and cameras do not fit together.
+    """
+    folder = Path(folder)
+    if views.dtype != np.uint8 or views.ndim != 4 or views.shape[-1] != 4:
+        raise ValueError(f"Argument `views` must be uint8 [V, H, W, 4], but got {views.dtype} {list(views.shape)}.")
+    if tuple(cameras.shape) != (len(views),):
+        raise ValueError(f"Argument `cameras` must have shape [{len(views)}], but got {list(cameras.shape)}.")
+    if folder.exists() and not overwrite:
+        raise OutputError(f"The scene {folder} exists already; choose another folder or overwrite it.")
+    height, width = views.shape[1:3]
+    files = tuple(f"images/{index:03d}.png" for index in range(len(views)))
+    scene = Scene(folder, cameras, files, height, width, info or SceneInfo())
+    temporary = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=_partial_prefix(folder), dir=folder.parent))
+        (temporary / "images").mkdir()
+        for file, view in zip(files, views, strict=True):
+            Image.fromarray(view).save(temporary / file)
+        document = {**to_transforms(cameras, files, width, height), _OWN_KEY: asdict(scene.info)}
+        (temporary / TRANSFORMS).write_text(json.dumps(document), encoding="utf-8")
+        temporary.chmod(0o777 & ~_umask())  # mkdtemp's folders are private
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    except OSError as error:
+        raise OutputError(f"The scene {folder} cannot be written ({error.strerror or error}).") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return scene
+
+
+def remove_partial(folder: str | os.PathLike[str]) -> None:
+    """Remove what a killed process left behind while it wrote a scene.
+
+    Args:
+        folder: The scene folder it was going to make; nobody else may be writing it now.
+    """
+    folder = Path(folder)
+    for leftover in folder.parent.glob(f"{glob.escape(_partial_prefix(folder))}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _partial_prefix(folder: Path) -> str:
+    return f".{folder.name}.partial-"
+
+
+def _info_from(content: dict[str, Any]) -> SceneInfo:
+    """Our own keys, if any; a later version may have written more."""
+    known = {field.name: content[field.name] for field in fields(SceneInfo) if field.name in content}
+    if "centre" in known:
+        known["centre"] = tuple(known["centre"])
+    return SceneInfo(**known)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,1 @@
+"""Meshes: readers, views rendered from them, and (in `writers`) files written."""

@@ -1,0 +1,147 @@
+"""Mesh files -> scene folders: the camera layouts, and the job a rendering worker does."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+
+from vfusion3d.cameras import Cameras, orbit, random_sphere
+from vfusion3d.data.scenes import SceneInfo, write_scene
+from vfusion3d.errors import UsageError
+from vfusion3d.meshes.normalise import normalise
+from vfusion3d.meshes.readers import UpAxis, read_mesh
+from vfusion3d.meshes.vtk_renderer import Lighting, VtkRenderer
+
+Layout = Literal["orbit", "random", "benchmark"]
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """Which cameras look at a mesh.
+
+    Args:
+        layout: ``orbit``: a circle at one elevation, drawn per mesh from [0, 45] degrees unless given (paper,
+            data section). ``random``: directions on a band of the sphere. ``benchmark``: a circle at 20 degrees
+            (the paper's protocol on Google Scanned Objects).
+        views: Number of cameras.
+        resolution: Height and width of the pictures in pixels.
+        elevation: Elevation of all cameras in degrees, or None for the layout's own.
+        fov: Field of view in degrees, or None for the layout's own: 40, or drawn from [30, 60] by ``random``.
+        offset_noise: Largest shift of a camera's centre per axis in world units (``orbit`` and ``benchmark``).
+        seed: Together with a mesh's name it determines every draw.
+
+    Raises:
+        UsageError: naming the argument.
+    """
+
+    layout: Layout = "orbit"
+    views: int = 16
+    resolution: int = 256
+    elevation: float | None = None
+    fov: float | None = None
+    offset_noise: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.layout not in get_args(Layout):
+            raise UsageError(f"Argument `layout` must be one of {get_args(Layout)}, but got {self.layout!r}.")
+        if self.views < 1:
+            raise UsageError(f"Argument `views` must be at least 1, but got {self.views}.")
+        if not 8 <= self.resolution <= 4096:
+            raise UsageError(f"Argument `resolution` must be between 8 and 4096 pixels, but got {self.resolution}.")
+        if self.elevation is not None and not -90 <= self.elevation <= 90:
+            raise UsageError(f"Argument `elevation` must be between -90 and 90 degrees, but got {self.elevation}.")
+        if self.fov is not None and not 1 <= self.fov <= 120:
+            raise UsageError(f"Argument `fov` must be between 1 and 120 degrees, but got {self.fov}.")
+        if self.offset_noise < 0 or (self.offset_noise and self.layout == "random"):
+            raise UsageError(
+                "Argument `offset_noise` must be at least 0, and 0 with the layout 'random', "
+                f"but got {self.offset_noise}."
+            )
+
+    def cameras(self, name: str) -> Cameras:
+        """Cameras of shape ``[views]`` for the mesh of a name."""
+        digest = hashlib.sha256(f"{self.seed}/{name}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+        if self.layout == "random":
+            ranges = {}
+            if self.elevation is not None:
+                ranges["elevation"] = (math.radians(self.elevation),) * 2
+            if self.fov is not None:
+                ranges["fov"] = (self.fov, self.fov)
+            return random_sphere(self.views, generator=generator, **ranges)
+        if self.elevation is not None:
+            elevation = math.radians(self.elevation)
+        elif self.layout == "benchmark":
+            elevation = math.radians(20.0)
+        else:
+            elevation = float(torch.rand((), generator=generator)) * math.pi / 4
+        fov = 40.0 if self.fov is None else self.fov
+        return orbit(self.views, elevation, fov=fov, offset_noise=self.offset_noise, generator=generator)
+
+
+@dataclass(frozen=True)
+class RenderJob:
+    """One mesh to render.
+
+    Args:
+        mesh: The file.
+        folder: The scene folder to write.
+        settings: Cameras and resolution.
+        up: The file's up axis (see `read_mesh`).
+        lighting: ``lambert`` or ``unlit``.
+        overwrite: Replace a scene that exists.
+    """
+
+    mesh: Path
+    folder: Path
+    settings: ViewSettings
+    up: UpAxis = "y"
+    lighting: Lighting = "lambert"
+    overwrite: bool = False
+
+    def __str__(self) -> str:
+        return str(self.mesh)
+
+
+_renderers: dict[Lighting, VtkRenderer] = {}
+
+
+def render_scene(job: RenderJob) -> int:
+    """Render a mesh into its scene folder and return its number of faces; the window is kept for the next mesh.
+
+    Raises:
+        MeshError: if the mesh cannot be used.
+        OutputError: if the scene cannot be written.
+        MissingExtraError: if VTK cannot draw here.
+    """
+    mesh, normalisation = normalise(read_mesh(job.mesh, job.up))
+    cameras = job.settings.cameras(job.folder.name)
+    if job.lighting not in _renderers:
+        _renderers[job.lighting] = VtkRenderer(job.lighting)
+    size = job.settings.resolution
+    views = _renderers[job.lighting].render(mesh, cameras, size, size)
+    info = SceneInfo(
+        source=job.mesh.name,
+        licence=mesh.licence,
+        centre=normalisation.centre,
+        scale=normalisation.scale,
+        up=job.up,
+        lighting=job.lighting,
+        layout=job.settings.layout,
+    )
+    write_scene(job.folder, views, cameras, info, overwrite=job.overwrite)
+    return mesh.n_faces
+
+
+def render_scene_in_worker(job: RenderJob) -> int:
+    """`render_scene` for a worker process: one thread, for there is one worker per core."""
+    torch.set_num_threads(1)
+    os.environ.setdefault("LP_NUM_THREADS", "1")  # Mesa's software rasteriser
+    return render_scene(job)

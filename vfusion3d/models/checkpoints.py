@@ -1,0 +1,190 @@
+"""Saving and loading: safetensors and a JSON configuration, in a folder, the package or the hub.
+
+Loading is strict, never unpickles, prints nothing, and says in one sentence what it could not do.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from huggingface_hub import ModelHubMixin, hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from vfusion3d.errors import CheckpointError, OutputError
+from vfusion3d.models.config import ReconstructorConfig
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+SHIPPED = ("nano",)
+"""Checkpoints inside the package."""
+
+M = TypeVar("M", bound="HubCheckpoints")
+
+
+class HubCheckpoints(ModelHubMixin):
+    """`from_pretrained`, `save_pretrained` and `push_to_hub` for a module built from a `ReconstructorConfig`."""
+
+    config: ReconstructorConfig
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls: type[M],
+        name_or_path: str | Path,
+        *,
+        device: str | torch.device = "cpu",
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+    ) -> M:
+        """Load a checkpoint in evaluation mode, as float32.
+
+        Args:
+            name_or_path: ``"nano"`` (in the package), a folder with ``config.json`` and
+                ``model.safetensors``, or ``"owner/name"`` on the Hugging Face hub.
+            device: Where to put the weights.
+            revision, cache_dir, token, local_files_only: As in `huggingface_hub.hf_hub_download`.
+
+        Raises:
+            CheckpointError: one sentence that says what is wrong.
+        """
+        name = str(name_or_path)
+        folder = _local_folder(name)
+        if folder is None:
+            folder = _download(name, revision, cache_dir, token, local_files_only)
+        config = _read_config(folder / CONFIG)
+        state = _read_weights(folder / WEIGHTS)
+        with torch.device("meta"):
+            model = cls(config)  # type: ignore[call-arg]
+        assert isinstance(model, nn.Module)
+        _check_keys(model, state, folder / WEIGHTS)
+        model = cls(config).to(device)  # type: ignore[call-arg, attr-defined]
+        model.load_state_dict({key: value.float() for key, value in state.items()})
+        return model.eval()
+
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | Path, *, dtype: torch.dtype = torch.float32
+    ) -> None:
+        """Write ``config.json`` and ``model.safetensors`` into a folder, each file whole or not at all.
+
+        Args:
+            save_directory: The folder; made if missing.
+            dtype: Floating-point type of the file (float16 halves it).
+
+        Raises:
+            OutputError: if the folder cannot be written.
+        """
+        folder = Path(save_directory)
+        assert isinstance(self, nn.Module)
+        state = {key: value.detach().cpu().to(dtype).contiguous() for key, value in self.state_dict().items()}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as temporary:
+                save_file(state, Path(temporary) / WEIGHTS, metadata={"format": "pt"})
+                text = json.dumps(self.config.to_dict(), indent=2) + "\n"
+                (Path(temporary) / CONFIG).write_text(text, encoding="utf-8")
+                for name in (WEIGHTS, CONFIG):
+                    os.replace(Path(temporary) / name, folder / name)
+        except (OSError, SafetensorError) as error:
+            raise OutputError(f"Cannot write the checkpoint into {folder}: {error}.") from error
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Called by `push_to_hub`."""
+        self.save_pretrained(save_directory)
+
+
+def _local_folder(name: str) -> Path | None:
+    if name in SHIPPED:
+        return Path(str(importlib.resources.files("vfusion3d") / "checkpoints" / name))
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_file():
+        raise CheckpointError(
+            f"{name} is a file, but a model is a folder with {CONFIG} and {WEIGHTS}; give the folder that holds it."
+        )
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+        known = ", ".join(SHIPPED)
+        raise CheckpointError(
+            f"Unknown model {name!r}: give a shipped name ({known}), a folder with {CONFIG} and {WEIGHTS}, "
+            "or owner/name on the Hugging Face hub."
+        )
+    return None
+
+
+def _download(
+    name: str, revision: str | None, cache_dir: str | Path | None, token: str | bool | None, local_files_only: bool
+) -> Path:
+    try:
+        paths = [
+            hf_hub_download(
+                name, file, revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only
+            )
+            for file in (CONFIG, WEIGHTS)
+        ]
+    except LocalEntryNotFoundError as error:
+        raise CheckpointError(
+            f"Model {name!r} is not on this machine and the Hugging Face hub cannot be reached: connect to the "
+            "network, or give a folder or a shipped name (nano)."
+        ) from error
+    except (RepositoryNotFoundError, EntryNotFoundError, HFValidationError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"The Hugging Face hub has no vfusion3d model {name!r}: {reason}") from error
+    except (HfHubHTTPError, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"Model {name!r} could not be downloaded from the Hugging Face hub: {reason}") from error
+    return Path(paths[1]).parent
+
+
+def _read_config(path: Path) -> ReconstructorConfig:
+    try:
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path.parent} holds no {CONFIG}: give a folder written by save_pretrained.") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON ({error}): save the checkpoint again.") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} is not a JSON object: save the checkpoint again.")
+    try:
+        return ReconstructorConfig.from_dict(values)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path.parent} holds no {WEIGHTS}: give a folder written by save_pretrained.") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not a complete safetensors file ({error}): copy or download it again."
+        ) from error
+
+
+def _check_keys(model: nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
+    wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    missing = sorted(set(wanted) - set(state))
+    unexpected = sorted(set(state) - set(wanted))
+    wrong = sorted(key for key in set(state) & set(wanted) if tuple(state[key].shape) != wanted[key])
+    if missing or unexpected or wrong:
+        example = (missing or unexpected or wrong)[0]
+        raise CheckpointError(
+            f"{path} belongs to another architecture than its {CONFIG}: {len(missing)} missing, {len(unexpected)} "
+            f"unexpected and {len(wrong)} differently shaped weights (for example {example})."
+        )

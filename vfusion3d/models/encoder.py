@@ -1,0 +1,115 @@
+"""Picture to tokens: DINOv2 through transformers, or a small ViT with a convolutional stem."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vfusion3d.models.config import ReconstructorConfig
+
+
+class ImageFeatures(NamedTuple):
+    """What the encoder saw."""
+
+    tokens: Tensor
+    """``[B, T, encoder_dim]``."""
+    pixels: Tensor | None
+    """Features on the picture's own grid, ``[B, pixel_aligned_channels, h, w]``, if the model uses them."""
+
+
+def build_encoder(config: ReconstructorConfig) -> nn.Module:
+    """The encoder of a configuration, with random weights; called with ``[B, 3 or 4, S, S]``."""
+    return StemViT(config) if config.encoder == "vit" else DinoEncoder(config)
+
+
+class DinoEncoder(nn.Module):
+    """DINOv2 of transformers: final-LayerNorm output of CLS and patches, registers dropped (``[B, 1 + n^2, D]``)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: ReconstructorConfig) -> None:
+        super().__init__()
+        import transformers
+
+        registers = config.encoder == "dinov2_registers"
+        kind = transformers.Dinov2WithRegistersConfig if registers else transformers.Dinov2Config
+        settings = kind(
+            hidden_size=config.encoder_dim,
+            num_hidden_layers=config.encoder_layers,
+            num_attention_heads=config.encoder_heads,
+            patch_size=config.patch_size,
+            image_size=37 * config.patch_size,
+            **({"num_register_tokens": 4} if registers else {}),
+        )
+        self.registers = 4 if registers else 0
+        model = transformers.Dinov2WithRegistersModel if registers else transformers.Dinov2Model
+        self.model = model(settings)
+        # Never used without masking; DDP fails on parameters that get no gradient.
+        self.model.embeddings.mask_token.requires_grad_(False)
+        self.register_buffer("mean", torch.tensor(config.image_mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.image_std).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> ImageFeatures:
+        tokens = self.model((images[:, :3] - self.mean) / self.std).last_hidden_state
+        return ImageFeatures(torch.cat([tokens[:, :1], tokens[:, 1 + self.registers :]], dim=1), None)
+
+
+class StemViT(nn.Module):
+    """A small ViT whose patches come from a convolutional stem, with features for pixel alignment.
+
+    The stem halves the picture until a token covers ``patch_size`` pixels (arXiv 2106.14881); its half-size
+    features join the upsampled tokens on the picture's grid.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: ReconstructorConfig) -> None:
+        super().__init__()
+        halvings = config.patch_size.bit_length() - 1
+        if 2**halvings != config.patch_size or halvings < 1 or config.image_size % config.patch_size:
+            raise ValueError(
+                "Field `patch_size` must be a power of two that divides `image_size` for the 'vit' encoder, "
+                f"but got {config.patch_size} and {config.image_size}."
+            )
+        channels = 4 if config.image_alpha else 3
+        dim = config.encoder_dim
+        widths = [channels] + [max(24, dim // 2 ** (halvings - 1 - k)) for k in range(halvings - 1)] + [dim]
+        self.stem = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(a, b, 3, stride=2, padding=1), nn.GroupNorm(4, b), nn.GELU())
+            for a, b in zip(widths[:-1], widths[1:], strict=True)
+        )
+        side = config.image_size // config.patch_size
+        self.positions = nn.Parameter(torch.randn(1, side * side, dim) * 0.02)
+        layer = nn.TransformerEncoderLayer(
+            dim, config.encoder_heads, 4 * dim, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerEncoder(layer, config.encoder_layers, enable_nested_tensor=False)
+        self.norm = nn.LayerNorm(dim)
+        self.fine: nn.Module | None = None
+        if config.pixel_aligned_channels:
+            self.fine = nn.Conv2d(widths[1] + channels, config.pixel_aligned_channels, 3, padding=1)
+            self.broad = nn.Linear(dim, config.pixel_aligned_channels)
+        mean = torch.tensor([*config.image_mean, 0.5][:channels]).view(channels, 1, 1)
+        std = torch.tensor([*config.image_std, 0.5][:channels]).view(channels, 1, 1)
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+
+    def forward(self, images: Tensor) -> ImageFeatures:
+        x = pixels = (images - self.mean) / self.std
+        half = None
+        for stage in self.stem:
+            x = stage(x)
+            half = x if half is None else half
+        height, width = x.shape[-2:]
+        tokens = self.norm(self.layers(x.flatten(2).transpose(1, 2) + self.positions))
+        if self.fine is None or half is None:
+            return ImageFeatures(tokens, None)
+        fine = self.fine(torch.cat([half, F.avg_pool2d(pixels, 2)], dim=1))
+        broad = self.broad(tokens).transpose(1, 2).unflatten(-1, (height, width))
+        broad = F.interpolate(broad.float(), size=fine.shape[-2:], mode="bilinear", align_corners=False)
+        return ImageFeatures(tokens, fine.float() + broad)

@@ -1,0 +1,133 @@
+"""Planes to density and colour: the point MLP, and the table that makes it fast.
+
+A linear layer commutes with bilinear interpolation, so the first layer is applied to the texels once instead
+of to every sample: the planes become one table of rows already ``field_dim`` wide, and a point's first
+activations are a weighted sum of 12 rows (16 with pixel-aligned features), which `embedding_bag` does in one
+pass over memory.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vfusion3d.cameras import Cameras
+from vfusion3d.models.config import ReconstructorConfig
+
+
+class TriplaneField(nn.Module):
+    """The point MLP: concatenated features -> raw density and colour (``field_layers`` linear layers, ReLU)."""
+
+    def __init__(self, config: ReconstructorConfig) -> None:
+        super().__init__()
+        width = 3 * config.triplane_channels + config.pixel_aligned_channels
+        sizes = [width] + [config.field_dim] * (config.field_layers - 1) + [4]
+        modules: list[nn.Module] = []
+        for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+            linear = nn.Linear(fan_in, fan_out)
+            nn.init.zeros_(linear.bias)
+            modules += [linear, nn.ReLU()]
+        self.layers = nn.Sequential(*modules[:-1])
+        self.padding = config.plane_padding
+        self.density_bias = config.density_bias
+        self.sphere_slope = config.density_sphere_slope
+        self.sphere_radius = config.density_sphere_radius
+
+    def project(self, planes: Tensor, source_features: Tensor | None) -> list[Tensor]:
+        """First layer applied to the texels of one object, padded by one texel for interpolation at the rim.
+
+        Args:
+            planes: ``[3, C, R, R]``.
+            source_features: ``[P, h, w]`` or None.
+
+        Returns:
+            One map ``[field_dim, R + 2, R + 2]`` per plane, then the source map (zero beyond the picture).
+        """
+        weight = self.layers[0].weight
+        channels = planes.shape[1]
+        maps = []
+        mode = "constant" if self.padding == "zeros" else "replicate"
+        for k, plane in enumerate(planes):
+            projected = F.conv2d(plane[None], weight[:, k * channels : (k + 1) * channels, None, None])
+            maps.append(F.pad(projected, (1, 1, 1, 1), mode=mode)[0])
+        if source_features is not None:
+            projected = F.conv2d(source_features[None], weight[:, 3 * channels :, None, None])
+            maps.append(F.pad(projected, (1, 1, 1, 1))[0])
+        return maps
+
+
+class ObjectField:
+    """One object's radiance field in the model's frame (the `Field` protocol of `vfusion3d.rendering`).
+
+    Args:
+        field: The point MLP.
+        planes: ``[3, C, R, R]``.
+        source_features: ``[P, h, w]`` or None.
+        source_camera: Camera of the source picture in the model's frame, shape ``[]``; needed with features.
+    """
+
+    def __init__(
+        self,
+        field: TriplaneField,
+        planes: Tensor,
+        source_features: Tensor | None = None,
+        source_camera: Cameras | None = None,
+    ) -> None:
+        self.field = field
+        self.source_camera = source_camera
+        maps = field.project(planes, source_features)
+        self.shapes = [m.shape[-2:] for m in maps]
+        self.table = torch.cat([m.flatten(1) for m in maps], dim=1).T.float().contiguous()
+
+    def density(self, points: Tensor) -> Tensor:
+        """Density ``[N]`` at points ``[N, 3]``; 0 outside the cube."""
+        return self._density(self._hidden(points), points)
+
+    def density_and_colour(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Density ``[N]`` and colour ``[N, 3]`` in [-0.001, 1.001] at points ``[N, 3]``."""
+        hidden = self._hidden(points)
+        last = self.field.layers[-1]
+        raw = F.linear(hidden, last.weight, last.bias).float()
+        return self._activate(raw[:, 0], points), torch.sigmoid(raw[:, 1:]) * 1.002 - 0.001
+
+    def _density(self, hidden: Tensor, points: Tensor) -> Tensor:
+        last = self.field.layers[-1]
+        return self._activate(F.linear(hidden, last.weight[:1], last.bias[:1])[:, 0].float(), points)
+
+    def _activate(self, raw: Tensor, points: Tensor) -> Tensor:
+        if self.field.sphere_slope:
+            raw = raw + self.field.sphere_slope * (self.field.sphere_radius - points.norm(dim=-1))
+        inside = (points.abs() <= 1).all(-1)
+        return F.softplus(raw + self.field.density_bias) * inside
+
+    def _hidden(self, points: Tensor) -> Tensor:
+        """Activations before the last layer, ``[N, field_dim]``."""
+        x, y, z = points.unbind(-1)
+        places = [((x + 1) / 2, (y + 1) / 2), ((x + 1) / 2, (z + 1) / 2), ((z + 1) / 2, (y + 1) / 2)]
+        if len(self.shapes) == 4:
+            assert self.source_camera is not None
+            uv, _ = self.source_camera.project(points)
+            places.append((uv[:, 0], uv[:, 1]))
+        rows, weights, start = [], [], 0
+        for (height, width), (u, v) in zip(self.shapes, places, strict=True):
+            row, weight = _bilinear(u, v, height, width)
+            rows.append(row + start)
+            weights.append(weight)
+            start += height * width
+        x = F.embedding_bag(torch.cat(rows, -1), self.table, mode="sum", per_sample_weights=torch.cat(weights, -1))
+        x = x + self.field.layers[0].bias
+        for layer in self.field.layers[1:-1]:
+            x = layer(x)
+        return x
+
+
+def _bilinear(u: Tensor, v: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Rows ``[N, 4]`` and weights ``[N, 4]`` of positions in the unit square in a map padded by one texel."""
+    column = (u * (width - 2) + 0.5).clamp(0, width - 1)
+    row = (v * (height - 2) + 0.5).clamp(0, height - 1)
+    left, top = column.floor().clamp_max(width - 2), row.floor().clamp_max(height - 2)
+    a, b = column - left, row - top
+    index = (top * width + left).long()
+    rows = torch.stack([index, index + 1, index + width, index + width + 1], -1)
+    return rows, torch.stack([(1 - a) * (1 - b), a * (1 - b), (1 - a) * b, a * b], -1)

@@ -1,0 +1,169 @@
+"""A reconstruction is an object: planes that render, answer point queries and export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vfusion3d.cameras import Cameras
+from vfusion3d.models.field import ObjectField, TriplaneField
+from vfusion3d.rendering import render_rays
+
+
+class Rendering(NamedTuple):
+    """Pictures of B objects from V cameras each."""
+
+    rgb: Tensor
+    """``[B, V, 3, H, W]`` in [0, 1], over the background."""
+    opacity: Tensor
+    """``[B, V, 1, H, W]`` in [0, 1]."""
+    depth: Tensor
+    """``[B, V, 1, H, W]``: expected distance along the ray in world units, 0 where empty."""
+
+
+class Triplanes:
+    """B reconstructed objects; made by `TriplaneReconstructor`.
+
+    Points and cameras are in the world (+Z up, cube ``[-1, 1]^3``); the model's own frame stays inside.
+
+    Args:
+        field: The point MLP of the model.
+        planes: ``[B, 3, C, R, R]``.
+        to_model: World to model frame, rigid, ``[B, 4, 4]``.
+        source_features: ``[B, P, h, w]`` or None.
+        source_cameras: Source cameras in the model frame, ``[B]``; needed with ``source_features``.
+        coarse_samples: Default samples per ray in equal intervals.
+        fine_samples: Default samples per ray placed by importance.
+    """
+
+    def __init__(
+        self,
+        field: TriplaneField,
+        planes: Tensor,
+        to_model: Tensor,
+        source_features: Tensor | None = None,
+        source_cameras: Cameras | None = None,
+        coarse_samples: int = 64,
+        fine_samples: int = 64,
+    ) -> None:
+        self.field = field
+        self.planes = planes
+        self.to_model = to_model
+        self.source_features = source_features
+        self.source_cameras = source_cameras
+        self.coarse_samples = coarse_samples
+        self.fine_samples = fine_samples
+        self._fields: dict[int, ObjectField] = {}
+
+    def __len__(self) -> int:
+        return len(self.planes)
+
+    def __getitem__(self, index: int) -> Triplanes:
+        """One object, still with a batch dimension of 1."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"object {index} of {len(self)}")
+        keep = slice(index % len(self), index % len(self) + 1)
+        return Triplanes(
+            self.field,
+            self.planes[keep],
+            self.to_model[keep],
+            None if self.source_features is None else self.source_features[keep],
+            None if self.source_cameras is None else self.source_cameras[keep],
+            self.coarse_samples,
+            self.fine_samples,
+        )
+
+    def object_field(self, index: int) -> ObjectField:
+        """Radiance field of one object in the model's frame; kept when no gradient is recorded."""
+        if index in self._fields and not torch.is_grad_enabled():
+            return self._fields[index]
+        field = ObjectField(
+            self.field,
+            self.planes[index],
+            None if self.source_features is None else self.source_features[index],
+            None if self.source_cameras is None else self.source_cameras[index],
+        )
+        if not torch.is_grad_enabled():
+            self._fields[index] = field
+        return field
+
+    def render(
+        self,
+        cameras: Cameras,
+        height: int,
+        width: int,
+        background: float = 1.0,
+        coarse_samples: int | None = None,
+        fine_samples: int | None = None,
+        jitter: Tensor | None = None,
+        chunk: int = 16384,
+        recompute: bool = True,
+        progress: Callable[[int], None] | None = None,
+    ) -> Rendering:
+        """Render every object from its own cameras.
+
+        Args:
+            cameras: World cameras ``[B, V]``.
+            height, width: Size in pixels; render a window by giving `Cameras.crop`.
+            background: Grey level in [0, 1] behind the object.
+            coarse_samples, fine_samples: Samples per ray; the model's by default.
+            jitter: Uniform numbers in [0, 1) that shift samples, ``[B, V, height * width, 2]``; None (default)
+                gives the same picture every time.
+            chunk, recompute: See `vfusion3d.rendering.render_rays`.
+            progress: Called with the number of rays finished.
+
+        Raises:
+            ValueError: if ``cameras`` do not fit the number of objects.
+        """
+        if len(cameras.shape) != 2 or cameras.shape[0] != len(self):
+            raise ValueError(f"Argument `cameras` must have shape [{len(self)}, V], but got {list(cameras.shape)}.")
+        coarse = self.coarse_samples if coarse_samples is None else coarse_samples
+        fine = self.fine_samples if fine_samples is None else fine_samples
+        origins, directions = cameras.to(self.to_model).transform(self.to_model[:, None]).rays(height, width)
+        colours, opacities, depths = [], [], []
+        for index in range(len(self)):
+            rays = render_rays(
+                self.object_field(index),
+                origins[index].reshape(-1, 3),
+                directions[index].reshape(-1, 3),
+                coarse,
+                fine,
+                None if jitter is None else jitter[index].reshape(-1, 2),
+                chunk,
+                recompute,
+                progress,
+            )
+            colours.append(rays.rgb + (1 - rays.opacity)[:, None] * background)
+            opacities.append(rays.opacity)
+            depths.append(rays.depth)
+        shape = (len(self), cameras.shape[1], height, width)
+        rgb = torch.stack(colours).view(*shape, 3).permute(0, 1, 4, 2, 3)
+        return Rendering(rgb, torch.stack(opacities).view(shape)[:, :, None], torch.stack(depths).view(shape)[:, :, None])
+
+    def density(self, points: Tensor, chunk: int = 65536) -> Tensor:
+        """Density ``[B, N]`` per world unit at world points ``[B, N, 3]``; 0 outside the cube."""
+        points = self._model_points(points)
+        return torch.stack(
+            [
+                torch.cat([self.object_field(i).density(part) for part in points[i].split(chunk)])
+                for i in range(len(self))
+            ]
+        )
+
+    def query(self, points: Tensor, chunk: int = 65536) -> tuple[Tensor, Tensor]:
+        """Density ``[B, N]`` and colour ``[B, N, 3]`` in [-0.001, 1.001] at world points ``[B, N, 3]``."""
+        points = self._model_points(points)
+        density, colour = [], []
+        for i in range(len(self)):
+            parts = [self.object_field(i).density_and_colour(part) for part in points[i].split(chunk)]
+            density.append(torch.cat([d for d, _ in parts]))
+            colour.append(torch.cat([c for _, c in parts]))
+        return torch.stack(density), torch.stack(colour)
+
+    def _model_points(self, points: Tensor) -> Tensor:
+        if points.dim() != 3 or points.shape[0] != len(self) or points.shape[-1] != 3:
+            raise ValueError(f"Argument `points` must have shape [{len(self)}, N, 3], but got {list(points.shape)}.")
+        return points.to(self.to_model) @ self.to_model[:, :3, :3].transpose(1, 2) + self.to_model[:, None, :3, 3]
