@@ -43,7 +43,7 @@ def box() -> Callable[..., MeshPart]:
             vertices=(np.array(vertices) * half + centre).astype(np.float32),
             faces=np.arange(36).reshape(-1, 3),
             normals=np.array(normals, dtype=np.float32),
-            colors=np.tile(np.array([*color, 255], dtype=np.uint8), (36, 1)),
+            colours=np.tile(np.array([*color, 255], dtype=np.uint8), (36, 1)),
         )
 
     return make

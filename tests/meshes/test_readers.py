@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ def test_texture_and_seams_survive(tmp_path: Path) -> None:
     assert part.uv[part.vertices[:, 2] == 1, 1] == pytest.approx(1.0)
     corner = (part.vertices == [0, 0, 0]).all(1)
     assert sorted(part.uv[corner, 0].tolist()) == [0.0, 0.5]
-    assert (part.colors == 255).all()
+    assert (part.colours == 255).all()
 
 
 def test_base_colour_factor_multiplies_in_linear_light(tmp_path: Path) -> None:
@@ -68,7 +69,7 @@ def test_base_colour_factor_without_texture(tmp_path: Path) -> None:
     visual = trimesh.visual.TextureVisuals(material=material)
     trimesh.Trimesh(TRIANGLE, [[0, 1, 2]], visual=visual, process=False).export(tmp_path / "m.glb")
     (part,) = read_mesh(tmp_path / "m.glb").parts
-    np.testing.assert_allclose(part.colors, np.tile([128, 0, 255, 255], (3, 1)), atol=1)
+    np.testing.assert_allclose(part.colours, np.tile([128, 0, 255, 255], (3, 1)), atol=1)
     assert part.texture is None
 
 
@@ -76,7 +77,7 @@ def test_gltf_vertex_colours_are_linear(tmp_path: Path) -> None:
     colors = np.array([[55, 0, 255, 255]] * 3, dtype=np.uint8)  # 55 / 255 in linear light is sRGB 128
     trimesh.Trimesh(TRIANGLE, [[0, 1, 2]], vertex_colors=colors, process=False).export(tmp_path / "m.glb")
     (part,) = read_mesh(tmp_path / "m.glb").parts
-    np.testing.assert_array_equal(part.colors, np.tile([128, 0, 255, 255], (3, 1)))
+    np.testing.assert_array_equal(part.colours, np.tile([128, 0, 255, 255], (3, 1)))
 
 
 @pytest.mark.parametrize("suffix", ["ply", "obj"])
@@ -84,7 +85,7 @@ def test_ply_and_obj_vertex_colours_are_taken_as_they_are(tmp_path: Path, suffix
     colors = np.array([[10, 20, 30, 255], [40, 50, 60, 255], [70, 80, 90, 255]], dtype=np.uint8)
     trimesh.Trimesh(TRIANGLE, [[0, 1, 2]], vertex_colors=colors, process=False).export(tmp_path / f"m.{suffix}")
     (part,) = read_mesh(tmp_path / f"m.{suffix}").parts
-    np.testing.assert_array_equal(part.colors, colors)
+    np.testing.assert_array_equal(part.colours, colors)
 
 
 def test_ply_face_colours_do_not_blend(tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ def test_ply_face_colours_do_not_blend(tmp_path: Path) -> None:
     square.visual.face_colors = [[255, 0, 0, 255], [0, 0, 255, 255]]
     square.export(tmp_path / "m.ply")
     (part,) = read_mesh(tmp_path / "m.ply").parts
-    of_faces = part.colors[part.faces]
+    of_faces = part.colours[part.faces]
     np.testing.assert_array_equal(of_faces[0], np.tile([255, 0, 0, 255], (3, 1)))
     np.testing.assert_array_equal(of_faces[1], np.tile([0, 0, 255, 255], (3, 1)))
 
@@ -109,8 +110,8 @@ def test_obj_with_material_library(tmp_path: Path) -> None:
     (plain,) = [part for part in parts if part.texture is None]
     assert textured.texture is not None
     np.testing.assert_array_equal(textured.texture[0, 0], [200, 100, 50, 255])
-    assert (textured.colors == 255).all()
-    np.testing.assert_array_equal(plain.colors[0], [255, 0, 0, 255])
+    assert (textured.colours == 255).all()
+    np.testing.assert_array_equal(plain.colours[0], [255, 0, 0, 255])
 
 
 def test_alpha_modes(tmp_path: Path) -> None:
@@ -136,18 +137,32 @@ def test_missing_normals_keep_edges_and_smooth_the_rest(tmp_path: Path) -> None:
     assert (ball.normals * ball.vertices).sum(1).min() > 0.999
 
 
-def test_winding_follows_the_normals_also_in_mirrored_nodes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("with_normals", [True, False])
+def test_normals_and_winding_point_outwards_in_mirrored_and_stretched_nodes(tmp_path: Path, with_normals: bool) -> None:
     scene = trimesh.Scene()
-    ball = trimesh.creation.icosphere(subdivisions=1)
-    ball.vertex_normals  # noqa: B018  (computed, and so exported)
+    ball = trimesh.creation.icosphere(subdivisions=3)
     scene.add_geometry(ball, transform=np.diag([-2.0, 1.0, 1.0, 1.0]))
-    scene.export(tmp_path / "m.glb", include_normals=True)
+    scene.export(tmp_path / "m.glb", include_normals=with_normals)
+    (part,) = read_mesh(tmp_path / "m.glb").parts
+    assert np.ptp(part.vertices, axis=0) == pytest.approx([2, 4, 2], abs=0.05)
+    a, b, c = (part.vertices[part.faces[:, k]] for k in range(3))
+    assert ((np.cross(b - a, c - a) * a).sum(1) > 0).all()
+    ellipsoid = part.vertices / [1, 4, 1]
+    ellipsoid /= np.linalg.norm(ellipsoid, axis=1, keepdims=True)
+    assert (part.normals * ellipsoid).sum(1).min() > 0.99
+    np.testing.assert_allclose(np.linalg.norm(part.normals, axis=1), 1, atol=1e-5)
+
+
+def test_faces_wound_against_their_normals_are_turned_over(tmp_path: Path) -> None:
+    ball = trimesh.creation.icosphere(subdivisions=1)
+    normals = ball.vertex_normals.copy()
+    trimesh.Trimesh(ball.vertices, ball.faces[:, ::-1], vertex_normals=normals, process=False).export(
+        tmp_path / "m.glb", include_normals=True
+    )
     (part,) = read_mesh(tmp_path / "m.glb").parts
     a, b, c = (part.vertices[part.faces[:, k]] for k in range(3))
-    assert np.ptp(part.vertices, axis=0) == pytest.approx([2, 4, 2], abs=0.2)
-    assert ((np.cross(b - a, c - a) * part.vertices[part.faces].mean(1)).sum(1) > 0).all()
     assert ((part.normals * part.vertices).sum(1) > 0).all()
-    np.testing.assert_allclose(np.linalg.norm(part.normals, axis=1), 1, atol=1e-5)
+    assert ((np.cross(b - a, c - a) * a).sum(1) > 0).all()
 
 
 def test_vertices_without_a_face_are_dropped(tmp_path: Path) -> None:
@@ -168,6 +183,21 @@ def test_licence_of_a_gltf_file(tmp_path: Path) -> None:
     assert read_mesh(tmp_path / "n.glb").licence == "2024 A. Person"
     textured_square().export(tmp_path / "o.ply")
     assert read_mesh(tmp_path / "o.ply").licence is None
+
+
+def test_real_meshes_have_the_extents_of_their_manifest() -> None:
+    folder = Path(__file__).parents[3] / "shared" / "data" / "meshes"
+    if not (folder / "MANIFEST.csv").is_file():
+        pytest.skip("../shared/data/meshes is not here")
+    with (folder / "MANIFEST.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))[::12]
+    for row in rows:
+        mesh = read_mesh(folder / f"{row['name']}.glb")
+        extent = [float(row[f"extent_{axis}"]) for axis in "zxy"]
+        np.testing.assert_allclose(np.ptp(mesh.vertices, axis=0), extent, rtol=0.01, atol=2e-4, err_msg=row["name"])
+        assert mesh.n_faces == int(row["faces"])
+        assert mesh.licence is not None
+        assert (mesh.parts[0].texture is not None) == ("vertex" not in row["colour_kind"])
 
 
 def broken_files(folder: Path) -> dict[str, str]:

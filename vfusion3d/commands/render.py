@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser
 
-from vfusion3d.errors import MeshError, OutputError, UsageError
+from vfusion3d.errors import MeshError, UsageError
+from vfusion3d.outputs import make_folder, write_atomically
 
 if TYPE_CHECKING:
     from vfusion3d.meshes.views import RenderJob
@@ -97,19 +100,22 @@ def run(args: Any) -> int:
     output = Path(args.output)
     jobs = [
         RenderJob(mesh, output / name, settings, args.up, "unlit" if args.unlit else "lambert", args.overwrite)
-        for name, mesh in _find_meshes(args.meshes).items()
+        for name, mesh in find_meshes(args.meshes).items()
     ]
     todo = [job for job in jobs if args.overwrite or not _is_done(job)]
-    _make_folder(output)
+    make_folder(output)
     select_window()
 
     failed: dict[Path, str] = {}
-    with tqdm(total=len(todo), desc="render", unit="mesh", file=sys.stderr) as progress:
-        for outcome in pool.map_unordered(todo):
-            progress.update()
-            if outcome.error is not None:
-                failed[outcome.item.mesh] = outcome.error
-                remove_partial(outcome.item.folder)
+    progress = tqdm(total=len(todo), desc="render", unit="mesh", file=sys.stderr)
+    try:
+        with progress, closing(pool.map_unordered(todo)) as outcomes:
+            for outcome in outcomes:
+                progress.update()
+                if outcome.error is not None:
+                    failed[outcome.item.mesh] = outcome.error
+    finally:  # a worker may have been killed while it wrote
+        remove_partial(output, {job.folder.name for job in todo})
     scenes = [job.folder for job in jobs if job.mesh not in failed]
     _write_contact_sheet(scenes[:_SHEET_SCENES], output / "contact_sheet.png")
     for sentence in failed.values():
@@ -137,8 +143,16 @@ def run(args: Any) -> int:
     return 0 if scenes else 2
 
 
-def _find_meshes(paths: list[str]) -> dict[str, Path]:
-    """Mesh files by the name of their scene folder, which is unique."""
+def find_meshes(paths: list[str]) -> dict[str, Path]:
+    """Mesh files by the name of their scene folder: the file's stem, lengthened where two would share it.
+
+    Args:
+        paths: Mesh files, and folders that are searched for them.
+
+    Raises:
+        MeshError: if a path does not exist or a folder contains no mesh.
+        UsageError: if two files cannot be told apart.
+    """
     from vfusion3d.meshes.readers import MESH_SUFFIXES
 
     found: list[Path] = []
@@ -196,15 +210,6 @@ def _is_done(job: RenderJob) -> bool:
     return True
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"The output folder {folder} cannot be made ({error.strerror}).") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"The output folder {folder} is not writable; choose another --output.")
-
-
 def _write_contact_sheet(scenes: list[Path], path: Path) -> None:
     """The first picture of each scene on white, ten in a row."""
     from PIL import Image
@@ -220,11 +225,6 @@ def _write_contact_sheet(scenes: list[Path], path: Path) -> None:
         picture = Image.fromarray(Scene.load(folder).pixels(0)).resize((_SHEET_CELL, _SHEET_CELL), Image.Resampling.BOX)
         row, column = divmod(index, columns)
         sheet.alpha_composite(picture, (column * _SHEET_CELL, row * _SHEET_CELL))
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        sheet.convert("RGB").save(temporary, format="PNG")
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"The contact sheet {path} cannot be written ({error.strerror or error}).") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    data = io.BytesIO()
+    sheet.convert("RGB").save(data, format="PNG")
+    write_atomically(path, data.getvalue())

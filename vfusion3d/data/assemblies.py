@@ -66,10 +66,6 @@ def _random_turn(rng: Random) -> Array:
     return rotation_about(axis, rng.uniform(0, math.pi))
 
 
-def _vector(array: Array) -> Vector:
-    return float(array[0]), float(array[1]), float(array[2])
-
-
 def _tube(centre: Vector, radius: float, length: float, thickness: float, surface: int, axis: Axis) -> Part:
     """A ring: a short cylinder hollowed by a longer, thinner one."""
     k = "xyz".index(axis[-1])
@@ -77,11 +73,13 @@ def _tube(centre: Vector, radius: float, length: float, thickness: float, surfac
     half[k] = length
     inner = [radius - thickness] * 3
     inner[k] = length * 2
-    hole = part(CYLINDER, centre, (inner[0], inner[1], inner[2]), surface, axis)
-    return part(CYLINDER, centre, (half[0], half[1], half[2]), surface, axis, carver=hole)
+    hole = part(CYLINDER, centre, inner, surface, axis)
+    return part(CYLINDER, centre, half, surface, axis, carver=hole)
 
 
-def _handle(centre: Vector, reach: float, height: float, width: float, thickness: float, surface: int, axis: Axis) -> Part:
+def _handle(
+    centre: Vector, reach: float, height: float, width: float, thickness: float, surface: int, axis: Axis
+) -> Part:
     """Half a ring that stands out by ``reach`` from ``centre`` along ``axis``, ``height`` tall along z (x for z)."""
     k = "xyz".index(axis[-1])
     sign = -1.0 if axis[0] == "-" else 1.0
@@ -93,7 +91,7 @@ def _handle(centre: Vector, reach: float, height: float, width: float, thickness
         half[k], half[tall], half[wide] = extent / 2, tallness, breadth
         middle[k] += sign * extent / 2
         # ARCH is round in its own y and z: its y must point along the tall side.
-        shape = part(ARCH, (middle[0], middle[1], middle[2]), (half[0], half[1], half[2]), surface, axis)
+        shape = part(ARCH, middle, half, surface, axis)
         if (k + 2) % 3 != tall:
             shape.matrix = shape.matrix[:, [1, 0, 2]]
         return shape
@@ -112,14 +110,14 @@ def _free(rng: Random, colours: list[Vector]) -> Assembly:
         size = rng.uniform(0.35, 0.8) if k == 0 else rng.uniform(0.15, 0.5)
         half = (size * rng.uniform(0.3, 1.2), size * rng.uniform(0.3, 1.2), size * rng.uniform(0.3, 1.2))
         turn = None if rng.random() < 0.4 else _random_turn(rng)
-        centre = (0.0, 0.0, 0.0)
-        if k:
-            parent = rng.choice(made.parts)
-            centre = _vector(rng.choice(list(parent.points())))
+        centre = [0.0, 0.0, 0.0]
         on_plane = symmetric and (k == 0 or rng.random() < 0.4)
+        if k:
+            parent = made.parts[0] if on_plane else rng.choice(made.parts)
+            centre = rng.choice(parent.points().tolist())
         if on_plane:
             turn = None if turn is None else rotation_about((0, 1, 0), rng.uniform(0, math.pi))
-            centre = (centre[0], 0.0, centre[2])
+            centre[1] = 0.0
         item = part(_any_shape(rng), centre, half, rng.choice((BODY, BODY, SECOND, ACCENT, DARK, LIGHT)), "z", turn)
         made.add(item, mirror=symmetric and not on_plane)
     return made
@@ -139,7 +137,7 @@ def _turned(rng: Random, colours: list[Vector]) -> Assembly:
     made = Assembly()
     z, radius = 0.0, rng.uniform(0.2, 0.7)
     count = rng.randint(2, 6)
-    for k in range(count):
+    for _ in range(count):
         height = rng.uniform(0.1, 0.8)
         kind = rng.choice(("straight", "cone", "cone", "ball", "waist", "step"))
         surface = rng.choice((BODY, BODY, SECOND, ACCENT))
@@ -280,7 +278,9 @@ def _chair(rng: Random, colours: list[Vector]) -> Assembly:
     else:
         leg = rng.choice((CYLINDER, BOX, frustum(0.6)))
         for side in (1, -1):
-            made.add(part(leg, (side * (x - thick), y - thick, -height), (thick, thick, height), SECOND, "-z"), mirror=True)
+            made.add(
+                part(leg, (side * (x - thick), y - thick, -height), (thick, thick, height), SECOND, "-z"), mirror=True
+            )
     if rng.random() < 0.4:
         made.add(part(BOX, (0, y, back * 0.6), (x, thick, thick), SECOND), mirror=True)
         made.add(part(BOX, (x - thick, y, back * 0.3), (thick, thick, back * 0.3), SECOND), mirror=True)
@@ -318,7 +318,7 @@ def _cabinet(rng: Random, colours: list[Vector]) -> Assembly:
         made.add(part(knob, (x, y * 0.12, height), (0.06, 0.04, rng.uniform(0.04, 0.12)), DARK), mirror=True)
     if rng.random() < 0.5:
         for side in (1, -1):
-            made.add(part(CYLINDER, (side * x * 0.8, y * 0.85, -z - 0.08), (0.05, 0.05, 0.12), DARK), mirror=True)
+            made.add(part(CYLINDER, (side * x * 0.65, y * 0.7, -z), (0.05, 0.05, 0.2), DARK), mirror=True)
     elif rng.random() < 0.5:
         made.add(part(BOX, (0, 0, z), (x * 1.15, y * 1.1, 0.05), SECOND))
     if rng.random() < 0.3:
@@ -330,8 +330,7 @@ def _screen(rng: Random, colours: list[Vector]) -> Assembly:
     """Monitors, picture frames, phones on stands, mirrors."""
     made = Assembly()
     y, z, thick = rng.uniform(0.4, 1.0), rng.uniform(0.35, 0.8), rng.uniform(0.03, 0.1)
-    tilt = rotation_about((0, 1, 0), -rng.uniform(0, 0.3))
-    made.add(part(_boxy(rng), (0, 0, 0), (thick, y, z), rng.choice((BODY, DARK)), "z", tilt))
+    made.add(part(_boxy(rng), (0, 0, 0), (thick, y, z), rng.choice((BODY, DARK))))
     made.decals.append(Decal((thick + 0.3, 0, 0), (0.3, y * 0.88, z * 0.85), colours[SECOND], colours[SECOND]))
     made.decals.append(_label(rng, (thick + 0.3, y * 0.2, 0.1), (0.3, y * 0.4, z * 0.4), colours))
     made.add(part(rng.choice((CYLINDER, BOX)), (-0.05, 0, -z), (0.06, 0.08, 0.3), DARK))
@@ -374,19 +373,59 @@ def _animal(rng: Random, colours: list[Vector]) -> Assembly:
     head = rng.uniform(0.18, 0.35)
     hx, hz = x * rng.uniform(0.85, 1.15), z * rng.uniform(0.2, 1.2) + head * 0.5
     made.add(part(ELLIPSOID, (hx, 0, hz), (head * rng.uniform(0.9, 1.3), head, head), BODY))
-    made.add(part(rng.choice((ELLIPSOID, CONE, NOSE)), (hx + head, 0, hz - head * 0.2), (head * 0.6, head * 0.5, head * 0.45),
-                  rng.choice((BODY, SECOND, ACCENT)), "x"))
+    rise, run = hz, hx - x * 0.5
+    neck = rotation_about((0, 1, 0), -math.atan2(rise, run))
+    made.add(part(barrel(0.3), (hx - run / 2, 0, rise / 2), (math.hypot(rise, run) / 2, y * 0.6, y * 0.6), BODY, "x", neck))
+    made.add(
+        part(
+            rng.choice((ELLIPSOID, CONE, NOSE)),
+            (hx + head, 0, hz - head * 0.2),
+            (head * 0.6, head * 0.5, head * 0.45),
+            rng.choice((BODY, SECOND, ACCENT)),
+            "x",
+        )
+    )
     ear = rng.choice((ELLIPSOID, CONE, CONE))
     tall = head * rng.uniform(0.4, 1.3)
-    made.add(part(ear, (hx - head * 0.2, head * 0.6, hz + head * 0.7 + tall * 0.4), (head * 0.25, head * 0.3, tall), SECOND), mirror=True)
+    made.add(
+        part(ear, (hx - head * 0.2, head * 0.6, hz + head * 0.7 + tall * 0.4), (head * 0.25, head * 0.3, tall), SECOND),
+        mirror=True,
+    )
     length, thick = rng.uniform(0.15, 0.4), rng.uniform(0.05, 0.13)
     leg = rng.choice((CYLINDER, frustum(0.6), ELLIPSOID))
     for side in (1, -1):
-        made.add(part(leg, (side * x * 0.6, y * 0.65, -z * 0.6 - length), (thick, thick, length + 0.1), rng.choice((BODY, SECOND)), "-z"), mirror=True)
+        made.add(
+            part(
+                leg,
+                (side * x * 0.6, y * 0.65, -z * 0.6 - length),
+                (thick, thick, length + 0.1),
+                rng.choice((BODY, SECOND)),
+                "-z",
+            ),
+            mirror=True,
+        )
     lift = rotation_about((0, 1, 0), rng.uniform(-0.8, 0.8))
-    made.add(part(rng.choice((ELLIPSOID, CONE, CYLINDER)), (-x - 0.1, 0, z * 0.3), (rng.uniform(0.1, 0.35), 0.07, 0.07), SECOND, "-x", lift))
-    made.decals.append(Decal((hx + head * 0.8, head * 0.45, hz + head * 0.3), (head * 0.5, head * 0.17, head * 0.17),
-                             colours[DARK], colours[DARK], 0, True, True))
+    made.add(
+        part(
+            rng.choice((ELLIPSOID, CONE, CYLINDER)),
+            (-x - 0.02, 0, z * 0.15),
+            (rng.uniform(0.1, 0.35), 0.07, 0.07),
+            SECOND,
+            "-x",
+            lift,
+        )
+    )
+    made.decals.append(
+        Decal(
+            (hx + head * 0.8, head * 0.45, hz + head * 0.3),
+            (head * 0.5, head * 0.17, head * 0.17),
+            colours[DARK],
+            colours[DARK],
+            0,
+            True,
+            True,
+        )
+    )
     if rng.random() < 0.4:
         made.decals.append(Decal((0, 0, -z), (x * 1.2, y * 2, z * 0.8), colours[LIGHT], colours[LIGHT], 0, True))
     return made
@@ -400,22 +439,41 @@ def _figure(rng: Random, colours: list[Vector]) -> Assembly:
     made.add(part(body, (0, 0, 0), (depth, width, tall), BODY))
     head = rng.uniform(0.15, 0.32)
     z = tall + head * 0.85
-    made.add(part(rng.choice((ELLIPSOID, ELLIPSOID, rounded_box(1.0), BOX)), (0, 0, z), (head * 0.9, head, head), LIGHT))
+    made.add(
+        part(rng.choice((ELLIPSOID, ELLIPSOID, rounded_box(1.0), BOX)), (0, 0, z), (head * 0.9, head, head), LIGHT)
+    )
     limb = rng.choice((ELLIPSOID, CYLINDER, barrel(0.6), BOX))
     swing = rotation_about((1, 0, 0), rng.uniform(-0.2, 1.3))
     arm, thick = rng.uniform(0.2, 0.4), rng.uniform(0.06, 0.12)
     reach = swing @ np.array([0, 0, -arm])
-    shoulder = np.array([0, width * 0.9, tall * 0.6])
-    made.add(part(limb, _vector(shoulder + reach * 0.8), (thick, thick, arm), rng.choice((BODY, SECOND)), "z", swing), mirror=True)
+    shoulder = np.array([0, width * 0.75, tall * 0.5])
+    made.add(
+        part(limb, (shoulder + reach * 0.8).tolist(), (thick, thick, arm), rng.choice((BODY, SECOND)), "z", swing),
+        mirror=True,
+    )
     leg = rng.uniform(0.2, 0.5)
     made.add(part(limb, (0, width * 0.5, -tall - leg * 0.7), (thick * 1.2, thick * 1.2, leg), SECOND), mirror=True)
-    made.add(part(_boxy(rng), (0.08, width * 0.5, -tall - leg * 1.6), (thick * 2, thick * 1.4, 0.07), DARK), mirror=True)
+    made.add(
+        part(_boxy(rng), (0.08, width * 0.5, -tall - leg * 1.6), (thick * 2, thick * 1.4, 0.07), DARK), mirror=True
+    )
     if rng.random() < 0.5:
         made.add(part(rng.choice((CONE, DOME, CYLINDER)), (0, 0, z + head), (head, head, head * 0.6), ACCENT))
     else:
-        made.add(part(ELLIPSOID, (-0.02, head * 0.8, z + head * 0.8), (head * 0.25, head * 0.4, head * 0.4), SECOND), mirror=True)
-    made.decals.append(Decal((head * 0.9, head * 0.4, z + head * 0.15), (head * 0.5, head * 0.15, head * 0.18),
-                             colours[DARK], colours[DARK], 0, True, True))
+        made.add(
+            part(ELLIPSOID, (-0.02, head * 0.8, z + head * 0.8), (head * 0.25, head * 0.4, head * 0.4), SECOND),
+            mirror=True,
+        )
+    made.decals.append(
+        Decal(
+            (head * 0.9, head * 0.4, z + head * 0.15),
+            (head * 0.5, head * 0.15, head * 0.18),
+            colours[DARK],
+            colours[DARK],
+            0,
+            True,
+            True,
+        )
+    )
     if rng.random() < 0.5:
         made.decals.append(_label(rng, (depth, 0, 0), (depth * 0.8, width * 0.5, tall * 0.4), colours))
     return made
@@ -436,8 +494,12 @@ def _house(rng: Random, colours: list[Vector]) -> Assembly:
     if rng.random() < 0.3:
         made.add(part(BOX, (x * 0.5, y, -z * 0.3), (x * 0.4, y * 0.5, z * 0.7), BODY))
     made.decals.append(Decal((x, 0, -z * 0.4), (0.2, y * 0.2, z * 0.6), colours[ACCENT], colours[ACCENT]))
-    made.decals.append(Decal((x, y * 0.58, z * 0.2), (0.1, y * 0.2, z * 0.35), colours[LIGHT], colours[LIGHT], mirrored=True))
-    made.decals.append(Decal((0, y, z * 0.1), (x * 0.4, 0.1, z * 0.4), colours[LIGHT], colours[DARK], 3.0, mirrored=True))
+    made.decals.append(
+        Decal((x, y * 0.58, z * 0.2), (0.1, y * 0.2, z * 0.35), colours[LIGHT], colours[LIGHT], mirrored=True)
+    )
+    made.decals.append(
+        Decal((0, y, z * 0.1), (x * 0.4, 0.1, z * 0.4), colours[LIGHT], colours[DARK], 3.0, mirrored=True)
+    )
     return made
 
 
@@ -462,13 +524,13 @@ def _plant(rng: Random, colours: list[Vector]) -> Assembly:
         for _ in range(rng.randint(4, 8)):
             angle = rng.uniform(0, 2 * math.pi)
             if crown == "blobs":
-                size = rng.uniform(0.2, 0.4)
-                centre = (0.3 * math.cos(angle), 0.3 * math.sin(angle), stem + rng.uniform(-0.1, 0.4))
+                size = rng.uniform(0.25, 0.4)
+                centre = (0.2 * math.cos(angle), 0.2 * math.sin(angle), stem + rng.uniform(-0.1, 0.3))
                 made.add(part(ELLIPSOID, centre, (size, size, size), BODY))
             else:
                 length = rng.uniform(0.3, 0.6)
                 turn = rotation_about((0, 0, 1), angle) @ rotation_about((0, 1, 0), -rng.uniform(0.2, 1.2))
-                centre = _vector(turn @ np.array([length * 0.9, 0, 0]) + np.array([0, 0, stem * 0.8]))
+                centre = (turn @ [length * 0.8, 0, 0] + [0, 0, stem * 0.8]).tolist()
                 made.add(part(ELLIPSOID, centre, (length, rng.uniform(0.08, 0.18), 0.03), BODY, "z", turn))
     return made
 
@@ -483,9 +545,13 @@ def _shoe(rng: Random, colours: list[Vector]) -> Assembly:
     made.add(part(barrel(0.3), (-length * 0.5, 0, ankle * 0.4), (width * 1.1, width * 0.92, ankle), BODY, carver=hole))
     for k in range(rng.randint(0, 3)):
         made.add(part(CYLINDER, (length * (0.1 * k), 0, 0.26 - 0.03 * k), (0.025, width * 0.5, 0.03), LIGHT, "y"))
-    made.decals.append(Decal((0, width, 0.08), (length * 0.3, width * 0.9, 0.06), colours[ACCENT], colours[ACCENT], mirrored=True))
+    made.decals.append(
+        Decal((0, width, 0.08), (length * 0.3, width * 0.9, 0.06), colours[ACCENT], colours[ACCENT], mirrored=True)
+    )
     if rng.random() < 0.5:
-        made.decals.append(Decal((length, 0, 0), (length * 0.3, 1.0, 0.3), colours[SECOND], colours[SECOND], round=True))
+        made.decals.append(
+            Decal((length, 0, 0), (length * 0.3, 1.0, 0.3), colours[SECOND], colours[SECOND], round=True)
+        )
     return made
 
 
@@ -493,7 +559,15 @@ def _plane(rng: Random, colours: list[Vector]) -> Assembly:
     """Aeroplanes, rockets on their side, fish: a long body with wings and a fin."""
     made = Assembly()
     x, thick = rng.uniform(0.7, 1.0), rng.uniform(0.12, 0.25)
-    made.add(part(rng.choice((ELLIPSOID, barrel(0.7), barrel(0.85))), (0, 0, 0), (x, thick, thick * rng.uniform(0.8, 1.3)), BODY, "x"))
+    made.add(
+        part(
+            rng.choice((ELLIPSOID, barrel(0.7), barrel(0.85))),
+            (0, 0, 0),
+            (x, thick, thick * rng.uniform(0.8, 1.3)),
+            BODY,
+            "x",
+        )
+    )
     span = rng.uniform(0.4, 0.9)
     sweep = rotation_about((0, 0, 1), rng.uniform(0, 0.5))
     wing = (rng.uniform(0.15, 0.3), span, rng.uniform(0.02, 0.05))
@@ -502,7 +576,7 @@ def _plane(rng: Random, colours: list[Vector]) -> Assembly:
     made.add(part(wedge(0.4), (-x * 0.85, 0, thick + 0.15), (0.15, 0.03, 0.25), ACCENT))
     made.add(part(shape, (-x * 0.85, 0.2, thick * 0.3), (0.1, 0.25, 0.02), SECOND, "z", sweep), mirror=True)
     if rng.random() < 0.5:
-        made.add(part(barrel(0.5), (0.1, span * 0.6, -0.1), (0.18, 0.07, 0.07), DARK, "x"), mirror=True)
+        made.add(part(barrel(0.5), (0.1, span * 0.6, -0.06), (0.18, 0.07, 0.07), DARK, "x"), mirror=True)
     made.decals.append(Decal((x * 0.65, 0, thick), (x * 0.15, 9.0, thick * 0.8), colours[DARK], colours[DARK]))
     made.decals.append(Decal((0, 0, 0), (x * 0.95, 9.0, thick * 0.2), colours[LIGHT], colours[LIGHT]))
     return made
@@ -534,7 +608,9 @@ def _toy(rng: Random, colours: list[Vector]) -> Assembly:
         made.add(part(end, (0, length, 0), (size, size * 0.7, size), BODY, "y"), mirror=True)
     elif kind == "hammer":
         made.add(part(rng.choice((CYLINDER, barrel(0.3))), (0, 0, -0.3), (0.09, 0.09, 0.7), SECOND))
-        made.add(part(rng.choice((CYLINDER, BOX, barrel(0.4))), (0, 0, 0.45), (rng.uniform(0.3, 0.6), 0.16, 0.18), BODY, "x"))
+        made.add(
+            part(rng.choice((CYLINDER, BOX, barrel(0.4))), (0, 0, 0.45), (rng.uniform(0.3, 0.6), 0.16, 0.18), BODY, "x")
+        )
         made.add(part(wedge(0.2), (-0.5, 0, 0.45), (0.2, 0.14, 0.15), BODY, "-x"))
     else:
         radius, width = rng.uniform(0.6, 1.0), rng.uniform(0.08, 0.35)
@@ -543,10 +619,10 @@ def _toy(rng: Random, colours: list[Vector]) -> Assembly:
         if rng.random() < 0.6:
             k = "xyz".index(axis)
             for angle in (0.0, math.pi / 2):
-                half = [0.07, 0.07, 0.07]
-                half[(k + 1) % 3] = radius * 0.95
-                direction = np.eye(3)[k]
-                made.add(part(BOX, (0, 0, 0), (half[0], half[1], half[2]), SECOND, "z", rotation_about(_vector(direction), angle)))
+                spoke = [0.07, 0.07, 0.07]
+                spoke[(k + 1) % 3] = radius * 0.95
+                spin = rotation_about(np.eye(3)[k].tolist(), angle)
+                made.add(part(BOX, (0, 0, 0), spoke, SECOND, "z", spin))
     return made
 
 
@@ -555,8 +631,12 @@ def _lamp(rng: Random, colours: list[Vector]) -> Assembly:
     made = Assembly()
     tall, shade, height = rng.uniform(0.3, 0.9), rng.uniform(0.25, 0.5), rng.uniform(0.15, 0.35)
     foot = rng.uniform(0.15, 0.35)
-    made.add(part(rng.choice((CYLINDER, DOME, BOX, CONE)), (0, 0, -tall), (foot, foot, rng.uniform(0.04, 0.15)), SECOND))
-    made.add(part(rng.choice((CYLINDER, spool(0.5), barrel(0.5))), (0, 0, 0), (rng.uniform(0.04, 0.12),) * 2 + (tall,), DARK))
+    made.add(
+        part(rng.choice((CYLINDER, DOME, BOX, CONE)), (0, 0, -tall), (foot, foot, rng.uniform(0.04, 0.15)), SECOND)
+    )
+    made.add(
+        part(rng.choice((CYLINDER, spool(0.5), barrel(0.5))), (0, 0, 0), (rng.uniform(0.04, 0.12),) * 2 + (tall,), DARK)
+    )
     shape = rng.choice((frustum(rng.uniform(0.4, 0.8)), CYLINDER, DOME, CONE, ELLIPSOID))
     if shape == ELLIPSOID:
         made.add(part(shape, (0, 0, tall), (shade, shade, height), BODY))

@@ -1,4 +1,4 @@
-"""Loaders whose order is a function of (seed, epoch), on any number of processes and workers, and that resume exactly."""
+"""Loaders whose order is a function of (seed, epoch), whatever the processes and workers, and that resume exactly."""
 
 from __future__ import annotations
 
@@ -52,12 +52,18 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
         self.epoch = 0
         self.skip = 0  # samples over all processes that a resumed epoch has seen
 
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch; a new epoch starts at its beginning."""
+        if epoch != self.epoch:
+            self.epoch, self.skip = epoch, 0
+
     def order(self) -> torch.Tensor:
         """The samples of the epoch over all processes, int64."""
         if not self.shuffle:
             return torch.arange(self.samples)
         passes = [
-            torch.randperm(self.items, generator=sample_generator(self.seed, k, self.epoch, _ORDER_STREAM)) + k * self.items
+            torch.randperm(self.items, generator=sample_generator(self.seed, k, self.epoch, _ORDER_STREAM))
+            + k * self.items
             for k in range(-(-self.samples // self.items))
         ]
         return torch.cat(passes)[: self.samples]

@@ -30,7 +30,7 @@ def palette(rng: Random) -> list[Vector]:
         body = _hsv(hue, rng.uniform(0, 0.08), rng.uniform(0.25, 0.85))
         second = _hsv(hue, rng.uniform(0, 0.3), rng.uniform(0.15, 0.9))
     elif scheme == "dark":
-        body = _hsv(hue, rng.uniform(0, 0.6), rng.uniform(0.06, 0.25))
+        body = _hsv(hue, rng.uniform(0, 0.6), rng.uniform(0.1, 0.3))
         second = _hsv(hue + rng.uniform(-0.1, 0.1), rng.uniform(0, 0.8), rng.uniform(0.1, 0.7))
     elif scheme == "white":
         body = _hsv(hue, rng.uniform(0, 0.08), rng.uniform(0.85, 1.0))

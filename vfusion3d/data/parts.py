@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
@@ -60,9 +61,9 @@ def spool(waist: float) -> Quadric:
     return (1, 1, waist * waist - 1, 0, -waist * waist)
 
 
-def rotation_about(axis: Vector, angle: float) -> Array:
+def rotation_about(axis: Sequence[float], angle: float) -> Array:
     """Rotation matrix about an axis (any length) by an angle in radians."""
-    x, y, z = np.asarray(axis, dtype=np.float64) / np.linalg.norm(axis)
+    x, y, z = np.asarray(axis, dtype=np.float64) / np.linalg.norm(np.asarray(axis))
     skew = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     return np.eye(3) + np.sin(angle) * skew + (1 - np.cos(angle)) * (skew @ skew)
 
@@ -72,7 +73,9 @@ def _probe_points() -> Array:
     """Points around the origin whose rays sample the surface of any part, ``[N, 3]``."""
     angles = np.arange(24) * (2 * np.pi / 24)
     circle = np.stack([np.cos(angles), np.sin(angles)], -1)
-    rings = [np.c_[radius * circle, np.full(24, z)] for radius in (0.3, 0.6, 1.0) for z in (-1, -0.7, -0.35, 0, 0.35, 0.7, 1)]
+    rings = [
+        np.c_[radius * circle, np.full(24, z)] for radius in (0.3, 0.6, 1.0) for z in (-1, -0.7, -0.35, 0, 0.35, 0.7, 1)
+    ]
     corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 0, 1)], dtype=np.float64)
     return np.concatenate([*rings, corners])
 
@@ -115,8 +118,8 @@ class Part:
 
 def part(
     quadric: Quadric,
-    centre: Vector,
-    half: Vector,
+    centre: Sequence[float],
+    half: Sequence[float],
     surface: int = 0,
     axis: Axis = "z",
     turn: Array | None = None,
@@ -139,7 +142,9 @@ def part(
         matrix[world, local] = half[world]
     if axis[0] == "-":
         matrix[:, 2] *= -1
-    return Part(quadric, matrix if turn is None else turn @ matrix, np.asarray(centre, dtype=np.float64), surface, carver)
+    return Part(
+        quadric, matrix if turn is None else turn @ matrix, np.asarray(centre, dtype=np.float64), surface, carver
+    )
 
 
 @dataclass
@@ -221,8 +226,6 @@ def pack(assembly: Assembly, surfaces: list[Array], lighting: Lighting, mirrored
         colours[k] = colour
     ambient = np.array([lighting.above, lighting.below])
     fields = (*rows(parts, MAX_PARTS), *rows(carvers, MAX_CARVERS), decals, ambient, directions, colours)
-    return ProceduralObjects(
-        *(torch.from_numpy(field).float() for field in fields),
-        mirrored=torch.tensor(float(mirrored)),
-        counts=torch.tensor([len(parts), len(carvers), len(assembly.decals)]),
-    )
+    counts = torch.tensor([len(parts), len(carvers), len(assembly.decals)])
+    tensors = [torch.from_numpy(field).float() for field in fields]
+    return ProceduralObjects(*[*tensors, torch.tensor(float(mirrored)), counts])

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any, TypedDict
 
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vfusion3d.cameras import Cameras, random_sphere
 from vfusion3d.data.batches import MultiViewBatch
 from vfusion3d.data.loading import EpochSampler, FixedEpochSampler, ResumableLoader
+from vfusion3d.data.module import MultiViewDataModule
 from vfusion3d.data.procedural import sample_object
 from vfusion3d.data.randomness import sample_generator, sample_seed
 from vfusion3d.data.raycast import ProceduralObjects, render
@@ -62,7 +62,7 @@ class ProceduralDataset(Dataset[_Item]):
         }
 
 
-class ProceduralDataModule(LightningDataModule):
+class ProceduralDataModule(MultiViewDataModule):
     """Procedural objects seen from random cameras, new in every epoch.
 
     Loaders deliver descriptions; pictures are made on the device in ``on_after_batch_transfer``.
@@ -95,8 +95,7 @@ class ProceduralDataModule(LightningDataModule):
         num_workers: int = 0,
         val_samples: int = 0,
     ) -> None:
-        super().__init__()
-        self.samples_per_epoch, self.batch_size = samples_per_epoch, batch_size
+        super().__init__(batch_size, samples_per_epoch)
         self.views, self.resolution, self.supersample = views, resolution, supersample
         self.elevation, self.fov, self.zoom = elevation, fov, zoom
         self.seed, self.num_workers, self.val_samples = seed, num_workers, val_samples
@@ -106,7 +105,9 @@ class ProceduralDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Fresh objects in every epoch."""
-        sampler = EpochSampler(self.samples_per_epoch, self.samples_per_epoch, self.batch_size, self.seed, shuffle=False)
+        sampler = EpochSampler(
+            self.samples_per_epoch, self.samples_per_epoch, self.batch_size, self.seed, shuffle=False
+        )
         return ResumableLoader(self._dataset(self.seed), sampler, self.batch_size, self.num_workers)
 
     def val_dataloader(self) -> Any:
@@ -122,4 +123,10 @@ class ProceduralDataModule(LightningDataModule):
         cameras = Cameras(batch["poses"], batch["intrinsics"])
         images = render(batch["objects"], cameras, self.resolution, self.resolution, self.supersample)
         sample, epoch = (torch.as_tensor(batch[key], device=images.device) for key in ("sample", "epoch"))  # type: ignore[literal-required]
-        return {"images": images, "poses": cameras.poses, "intrinsics": cameras.intrinsics, "sample": sample, "epoch": epoch}
+        return {
+            "images": images,
+            "poses": cameras.poses,
+            "intrinsics": cameras.intrinsics,
+            "sample": sample,
+            "epoch": epoch,
+        }

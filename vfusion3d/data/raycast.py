@@ -22,7 +22,9 @@ from torch import Tensor
 from vfusion3d.cameras import Cameras
 
 PATTERNS = ("plain", "stripes", "checks", "ramp", "noise", "dots", "faces")
-SURFACE_SIZE = 18 + len(PATTERNS)  # three colours (9), two wave vectors (6), phase, sharpness, grain, weight per pattern
+SURFACE_SIZE = 18 + len(
+    PATTERNS
+)  # three colours (9), two wave vectors (6), phase, sharpness, grain, weight per pattern
 DECAL_SIZE = 15  # centre (3), half size (3), is round, is mirrored, two colours (6), lines per world unit
 
 _CPU_ELEMENTS = 1 << 17  # rays x parts per pass: a dozen temporaries of this size stay in a core's cache

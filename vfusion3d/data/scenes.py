@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,8 @@ from torch import Tensor
 
 from vfusion3d.cameras import Cameras
 from vfusion3d.cameras.conventions import from_transforms, to_transforms
-from vfusion3d.errors import OutputError, SceneError
+from vfusion3d.errors import SceneError
+from vfusion3d.outputs import result_folder
 
 TRANSFORMS = "transforms.json"
 _OWN_KEY = "vfusion3d"  # nerfstudio ignores keys it does not know
@@ -79,7 +78,8 @@ class Scene:
         """Read ``transforms.json``; pictures are checked when they are read.
 
         Args:
-            folder: A scene folder of this library, or any nerfstudio data set without lens distortion.
+            folder: A scene folder of this library, or a nerfstudio data set that gives its pictures' size and has
+                no lens distortion.
 
         Raises:
             SceneError: naming the file and what is wrong with it.
@@ -147,20 +147,20 @@ def write_scene(
     info: SceneInfo | None = None,
     overwrite: bool = False,
 ) -> Scene:
-    """Write a scene folder, all or nothing: into a temporary folder beside it, which is then renamed.
+    """Write a scene folder, all or nothing.
 
     Args:
         folder: The folder to make; its parents are made too.
         views: ``[V, H, W, 4]`` uint8 RGBA, straight alpha.
         cameras: Cameras of shape ``[V]``, world frame.
         info: Source, licence and the like.
-        overwrite: Replace a folder that exists.
+        overwrite: Replace a scene that exists.
 
     Returns:
         The scene.
 
     Raises:
-        OutputError: if the folder exists or cannot be written.
+        OutputError: if the folder exists and may not be replaced, or cannot be written.
         ValueError: if views and cameras do not fit together.
     """
     folder = Path(folder)
@@ -168,45 +168,29 @@ def write_scene(
         raise ValueError(f"Argument `views` must be uint8 [V, H, W, 4], but got {views.dtype} {list(views.shape)}.")
     if tuple(cameras.shape) != (len(views),):
         raise ValueError(f"Argument `cameras` must have shape [{len(views)}], but got {list(cameras.shape)}.")
-    if folder.exists() and not overwrite:
-        raise OutputError(f"The scene {folder} exists already; choose another folder or overwrite it.")
     height, width = views.shape[1:3]
     files = tuple(f"images/{index:03d}.png" for index in range(len(views)))
     scene = Scene(folder, cameras, files, height, width, info or SceneInfo())
-    temporary = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=_partial_prefix(folder), dir=folder.parent))
-        (temporary / "images").mkdir()
+    document = {**to_transforms(cameras, files, width, height), _OWN_KEY: asdict(scene.info)}
+    with result_folder(folder, overwrite, marker=TRANSFORMS) as partial:
+        (partial / "images").mkdir()
         for file, view in zip(files, views, strict=True):
-            Image.fromarray(view).save(temporary / file)
-        document = {**to_transforms(cameras, files, width, height), _OWN_KEY: asdict(scene.info)}
-        (temporary / TRANSFORMS).write_text(json.dumps(document), encoding="utf-8")
-        temporary.chmod(0o777 & ~_umask())  # mkdtemp's folders are private
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    except OSError as error:
-        raise OutputError(f"The scene {folder} cannot be written ({error.strerror or error}).") from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+            Image.fromarray(view).save(partial / file)
+        (partial / TRANSFORMS).write_text(json.dumps(document), encoding="utf-8")
     return scene
 
 
-def remove_partial(folder: str | os.PathLike[str]) -> None:
-    """Remove what a killed process left behind while it wrote a scene.
+def remove_partial(parent: str | os.PathLike[str], names: Collection[str]) -> None:
+    """Remove what killed processes left behind while they wrote scenes.
 
     Args:
-        folder: The scene folder it was going to make; nobody else may be writing it now.
+        parent: The folder the scenes are in.
+        names: The scenes' names; nobody else may be writing these now.
     """
-    folder = Path(folder)
-    for leftover in folder.parent.glob(f"{glob.escape(_partial_prefix(folder))}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _partial_prefix(folder: Path) -> str:
-    return f".{folder.name}.partial-"
+    for leftover in Path(parent).glob(".*.partial"):
+        # The name `result_folder` gives: a dot, the result's name, a dot, something random, ".partial".
+        if leftover.name[1:].rsplit(".", 2)[0] in names:
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _info_from(content: dict[str, Any]) -> SceneInfo:
@@ -215,9 +199,3 @@ def _info_from(content: dict[str, Any]) -> SceneInfo:
     if "centre" in known:
         known["centre"] = tuple(known["centre"])
     return SceneInfo(**known)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,1 +1,34 @@
-"""Meshes: readers, views rendered from them, and (in `writers`) files written."""
+"""Meshes: readers, views rendered from them, and writers.
+
+Public names are imported on first use, because VTK and torch take a second to import.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_PUBLIC = {
+    "Mesh": "mesh",
+    "MeshPart": "mesh",
+    "RenderJob": "views",
+    "ViewSettings": "views",
+    "VtkRenderer": "vtk_renderer",
+    "WorkerPool": "workers",
+    "normalise": "normalisation",
+    "read_mesh": "readers",
+    "render_scene": "views",
+    "write_mesh": "writers",
+}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -18,7 +18,7 @@ class MeshPart:
         vertices: ``[V, 3]`` float32, world units. Vertices on UV seams and creases appear once per side.
         faces: ``[F, 3]`` int64, counter-clockwise seen from the side the normals point to.
         normals: ``[V, 3]`` float32, unit length.
-        colors: ``[V, 4]`` uint8 RGBA, sRGB encoded, straight alpha; multiplies the texture.
+        colours: ``[V, 4]`` uint8 RGBA, sRGB encoded, straight alpha; multiplies the texture.
         uv: ``[V, 2]`` float32 with v pointing up, or None without a texture.
         texture: ``[H, W, 4]`` uint8 RGBA, sRGB encoded, straight alpha, row 0 at the top (v = 1), or None.
         alpha: What the alpha of colours and texture means, as in glTF: ``opaque`` ignores it, ``mask`` keeps
@@ -29,7 +29,7 @@ class MeshPart:
     vertices: np.ndarray
     faces: np.ndarray
     normals: np.ndarray
-    colors: np.ndarray
+    colours: np.ndarray
     uv: np.ndarray | None = None
     texture: np.ndarray | None = None
     alpha: AlphaMode = "opaque"

@@ -97,7 +97,7 @@ def _part(geometry: trimesh.Trimesh, matrix: np.ndarray, up: UpAxis, gltf: bool)
     look = _look(geometry, gltf)
     used, faces = np.unique(faces, return_inverse=True)
     faces = faces.reshape(-1, 3)
-    vertices, colors = vertices[used], look.colors[used]
+    vertices, colors = vertices[used], look.colours[used]
     uv = None if look.uv is None else look.uv[used]
     if normals is None and np.isfinite(vertices).all():
         corner_normals = _creased_normals(vertices, faces)
@@ -114,7 +114,7 @@ def _part(geometry: trimesh.Trimesh, matrix: np.ndarray, up: UpAxis, gltf: bool)
         vertices=vertices.astype(np.float32),
         faces=_wound_along(vertices, faces, normals),
         normals=normals.astype(np.float32),
-        colors=colors,
+        colours=colors,
         uv=uv,
         texture=look.texture,
         alpha=look.alpha,
@@ -158,7 +158,7 @@ def _creased_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 class _Look(NamedTuple):
     """What a part looks like, in `MeshPart`'s conventions."""
 
-    colors: np.ndarray
+    colours: np.ndarray
     uv: np.ndarray | None = None
     texture: np.ndarray | None = None
     alpha: AlphaMode = "opaque"

@@ -14,7 +14,7 @@ import torch
 from vfusion3d.cameras import Cameras, orbit, random_sphere
 from vfusion3d.data.scenes import SceneInfo, write_scene
 from vfusion3d.errors import UsageError
-from vfusion3d.meshes.normalise import normalise
+from vfusion3d.meshes.normalisation import normalise
 from vfusion3d.meshes.readers import UpAxis, read_mesh
 from vfusion3d.meshes.vtk_renderer import Lighting, VtkRenderer
 
@@ -53,8 +53,8 @@ class ViewSettings:
             raise UsageError(f"Argument `layout` must be one of {get_args(Layout)}, but got {self.layout!r}.")
         if self.views < 1:
             raise UsageError(f"Argument `views` must be at least 1, but got {self.views}.")
-        if not 8 <= self.resolution <= 4096:
-            raise UsageError(f"Argument `resolution` must be between 8 and 4096 pixels, but got {self.resolution}.")
+        if not 8 <= self.resolution <= 2048:
+            raise UsageError(f"Argument `resolution` must be between 8 and 2048 pixels, but got {self.resolution}.")
         if self.elevation is not None and not -90 <= self.elevation <= 90:
             raise UsageError(f"Argument `elevation` must be between -90 and 90 degrees, but got {self.elevation}.")
         if self.fov is not None and not 1 <= self.fov <= 120:

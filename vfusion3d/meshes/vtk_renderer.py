@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import subprocess
 import sys
@@ -23,6 +22,8 @@ _LIGHTS = (((1.0, 0.5, 1.2), 0.35), ((0.2, -1.0, 0.3), 0.21), ((-1.0, 0.3, 0.4),
 
 # What the window is drawn with on a machine without a display, in order of preference.
 _LINUX_WINDOWS = ("vtkEGLRenderWindow", "vtkOSOpenGLRenderWindow")
+_WINDOW_KEY = "VTK_DEFAULT_OPENGL_WINDOW"  # read by VTK
+_CHECKED_KEY = "VFUSION3D_VTK_CHECKED"  # tells child processes that the choice has been tried
 
 # A 4 x 4 Bayer matrix: translucent surfaces cover that share of each pixel's samples, whatever the drawing order.
 _SCREEN_DOOR = """
@@ -41,7 +42,7 @@ class VtkRenderer:
 
     Args:
         lighting: ``lambert`` or ``unlit``.
-        supersampling: Samples per pixel and axis; images are averaged with premultiplied alpha.
+        supersampling: Samples per pixel and axis, at most 16; they are averaged with premultiplied alpha.
 
     Raises:
         MissingExtraError: if VTK cannot draw on this machine.
@@ -51,8 +52,8 @@ class VtkRenderer:
     def __init__(self, lighting: Lighting = "lambert", supersampling: int = 4) -> None:
         if lighting not in ("lambert", "unlit"):
             raise ValueError(f"Argument `lighting` must be 'lambert' or 'unlit', but got {lighting!r}.")
-        if supersampling < 1:
-            raise ValueError(f"Argument `supersampling` must be at least 1, but got {supersampling}.")
+        if not 1 <= supersampling <= 16:
+            raise ValueError(f"Argument `supersampling` must be between 1 and 16, but got {supersampling}.")
         select_window()
         import vtkmodules.vtkRenderingOpenGL2  # noqa: F401  (registers the OpenGL back end)
         from vtkmodules.vtkRenderingCore import vtkRenderer, vtkRenderWindow
@@ -146,18 +147,19 @@ def average_samples(samples: np.ndarray, factor: int) -> np.ndarray:
     """Average blocks of pixels with premultiplied alpha.
 
     Args:
-        samples: ``[H * factor, W * factor, 4]`` uint8, straight alpha.
-        factor: Block size.
+        samples: ``[H * factor, W * factor, 4]`` uint8 RGBA, each either covered (alpha 255) or zero, for which
+            straight and premultiplied alpha are the same.
+        factor: Block size, at most 16.
 
     Returns:
         ``[H, W, 4]`` uint8, straight alpha; zero where nothing is covered.
     """
-    height, width = samples.shape[0] // factor, samples.shape[1] // factor
-    blocks = samples.reshape(height, factor, width, factor, 4)
-    alpha = blocks[..., 3:].astype(np.float32)
-    weight = alpha.sum((1, 3))
-    color = (blocks[..., :3] * alpha).sum((1, 3)) / np.maximum(weight, 1.0)
-    return np.rint(np.concatenate([color, weight / factor**2], -1)).astype(np.uint8)
+    rows = sum((samples[k::factor] for k in range(1, factor)), start=samples[::factor].astype(np.uint16))
+    total = sum((rows[:, k::factor] for k in range(1, factor)), start=rows[:, ::factor])
+    covered = np.maximum(total[..., 3:] // 255, 1)
+    color = (total[..., :3] + covered // 2) // covered
+    alpha = (total[..., 3:] + factor**2 // 2) // factor**2
+    return np.concatenate([color, alpha], -1).astype(np.uint8)
 
 
 def _light(direction: tuple[float, float, float], strength: float) -> Any:
@@ -188,7 +190,7 @@ def _actor(part: MeshPart, lighting: Lighting) -> Any:
     data.SetPolys(cells)
     if lighting == "lambert":
         data.GetPointData().SetNormals(numpy_to_vtk(part.normals, deep=1))
-    colors = part.colors.copy()
+    colors = part.colours.copy()
     if part.alpha == "opaque":
         colors[:, 3] = 255
     data.GetPointData().SetScalars(numpy_to_vtk(colors, deep=1))
@@ -239,7 +241,6 @@ def _texture(part: MeshPart) -> Any:
     return texture
 
 
-@functools.cache
 def select_window() -> None:
     """Choose how VTK draws off-screen and make sure that it works here.
 
@@ -249,7 +250,9 @@ def select_window() -> None:
     Raises:
         MissingExtraError: if VTK is not installed or cannot draw.
     """
-    chosen = os.environ.get("VTK_DEFAULT_OPENGL_WINDOW")
+    if _CHECKED_KEY in os.environ:
+        return
+    chosen = os.environ.get(_WINDOW_KEY)
     candidates: tuple[str | None, ...] = (chosen,) if chosen or not sys.platform.startswith("linux") else _LINUX_WINDOWS
     code = (
         "import sys, vtkmodules.vtkRenderingOpenGL2\n"
@@ -258,14 +261,15 @@ def select_window() -> None:
         "sys.exit(0 if w.SupportsOpenGL() else 1)\n"
     )
     for candidate in candidates:
-        environment = dict(os.environ) if candidate is None else {**os.environ, "VTK_DEFAULT_OPENGL_WINDOW": candidate}
+        environment = dict(os.environ) if candidate is None else {**os.environ, _WINDOW_KEY: candidate}
         try:
             tried = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=60)
         except subprocess.TimeoutExpired:
             continue
         if tried.returncode == 0:
             if candidate is not None:
-                os.environ["VTK_DEFAULT_OPENGL_WINDOW"] = candidate
+                os.environ[_WINDOW_KEY] = candidate
+            os.environ[_CHECKED_KEY] = "1"
             return
     raise MissingExtraError(
         "VTK cannot draw off-screen on this machine; install the package `vtk` and an EGL library "

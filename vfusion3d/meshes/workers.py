@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -59,7 +59,7 @@ class WorkerPool:
         self.workers = workers
         self.timeout = timeout
 
-    def map_unordered(self, items: Iterable[Any]) -> Iterator[Outcome]:
+    def map_unordered(self, items: Iterable[Any]) -> Generator[Outcome, None, None]:
         """Yield an `Outcome` per item, in the order they finish; closing the iterator ends the workers.
 
         Raises:

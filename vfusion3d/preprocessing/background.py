@@ -120,9 +120,7 @@ def _shrink(rgb: Array, side: int) -> Array:
     if scale >= 1:
         return rgb
     size = (max(round(width * scale), 8), max(round(height * scale), 8))
-    return np.stack(
-        [np.asarray(Image.fromarray(rgb[..., k]).resize(size, Image.Resampling.BOX)) for k in range(3)], -1
-    )
+    return np.stack([np.asarray(Image.fromarray(rgb[..., k]).resize(size, Image.Resampling.BOX)) for k in range(3)], -1)
 
 
 def _border_distance(lab: Array) -> Array:

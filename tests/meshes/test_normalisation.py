@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vfusion3d.meshes.mesh import Mesh
-from vfusion3d.meshes.normalise import normalise
+from vfusion3d.meshes.normalisation import normalise
 
 
 def test_box_centre_goes_to_the_origin_and_the_farthest_vertex_to_distance_one(box: Callable) -> None:

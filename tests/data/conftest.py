@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from vfusion3d.cameras import random_sphere
+from vfusion3d.data.procedural import sample_objects
+from vfusion3d.data.raycast import render
+from vfusion3d.data.scenes import write_scene
+
+
+@pytest.fixture(scope="session")
+def scene_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five scenes of six 24-pixel views of procedural objects."""
+    root = tmp_path_factory.mktemp("scenes")
+    for k in range(5):
+        cameras = random_sphere(6, generator=torch.Generator().manual_seed(k))
+        images = render(sample_objects(torch.tensor([k])), cameras.unsqueeze(0), 24, 24)[0]
+        straight = torch.cat([images[:, :3] / images[:, 3:].clamp_min(1e-6), images[:, 3:]], 1).clamp(0, 1)
+        views = (straight * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        write_scene(root / f"object_{k}", views, cameras)
+    return root
+
+
+@pytest.fixture
+def fit() -> Callable[..., list[dict[str, Tensor]]]:
+    """Run a trainer for some epochs and return the training batches that a model was given."""
+    import lightning.pytorch as pl
+
+    class Recorder(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(()))
+            self.batches: list[dict[str, Tensor]] = []
+            self.validation: list[dict[str, Tensor]] = []
+
+        def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+            self.batches.append({key: value.clone() for key, value in batch.items()})
+            return self.weight * batch["images"].mean()
+
+        def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
+            self.validation.append(batch)
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    def run(datamodule: Any, epochs: int = 1, checkpoint: Path | None = None, **options: Any) -> Any:
+        trainer = pl.Trainer(
+            max_epochs=epochs,
+            accelerator="cpu",
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            **{"enable_checkpointing": False, **options},
+        )
+        model = Recorder()
+        trainer.fit(model, datamodule=datamodule, ckpt_path=checkpoint)
+        return model
+
+    return run
+
+
+@pytest.fixture
+def same() -> Callable[..., None]:
+    """Assert that two lists of batches are equal to the last bit."""
+
+    def check(first: list[dict[str, Tensor]], second: list[dict[str, Tensor]]) -> None:
+        assert len(first) == len(second)
+        for one, other in zip(first, second, strict=True):
+            assert one.keys() == other.keys()
+            for key in one:
+                assert torch.equal(one[key], other[key]), key
+
+    return check

@@ -1,0 +1,80 @@
+"""The learning-rate schedule: cosines that restart, warm-up only before the first."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from vfusion3d.callbacks.progress import samples_per_epoch, samples_seen
+
+
+class LearningRateRestart(Callback):
+    """Cosine annealing that restarts at the initial rate (paper: after the first 10 of 30 epochs).
+
+    One owner of the learning rate, a pure function of the samples seen. Adam's moments are kept across a
+    restart. The rate of each parameter group keeps its ratio to the module's.
+
+    Args:
+        learning_rate: Rate at the start of every cycle (after the warm-up).
+        cycles: Length of each cosine in epochs, e.g. ``[10, 20]``; one number means no restart.
+        warmup_steps: Linear warm-up steps before the first cosine (paper: 3000).
+        warmup_fraction: The warm-up is at most this share of all steps (ours: 5%).
+        final: Rate at the end of every cycle.
+
+    Raises:
+        ValueError: naming the argument.
+
+    Example:
+        >>> schedule = LearningRateRestart(1.0, cycles=[10, 20], warmup_steps=0)
+        >>> [round(schedule.rate(epoch, warmup=0.0), 3) for epoch in (0, 5, 9.999, 10, 20, 30)]
+        [1.0, 0.5, 0.0, 1.0, 0.5, 0.0]
+    """
+
+    def __init__(
+        self,
+        learning_rate: float,
+        cycles: list[float],
+        warmup_steps: int = 3000,
+        warmup_fraction: float = 0.05,
+        final: float = 0.0,
+    ) -> None:
+        if not learning_rate > 0:
+            raise ValueError(f"Argument `learning_rate` must be positive, but got {learning_rate}.")
+        if not cycles or any(c <= 0 for c in cycles):
+            raise ValueError(f"Argument `cycles` must be a list of positive epochs, but got {cycles}.")
+        if warmup_steps < 0 or not 0 <= warmup_fraction < 1:
+            raise ValueError(
+                "Arguments `warmup_steps` >= 0 and 0 <= `warmup_fraction` < 1 are needed, "
+                f"but got {warmup_steps} and {warmup_fraction}."
+            )
+        self.learning_rate, self.cycles, self.final = learning_rate, list(cycles), final
+        self.warmup_steps, self.warmup_fraction = warmup_steps, warmup_fraction
+
+    def rate(self, epoch: float, warmup: float) -> float:
+        """Learning rate after a fractional number of epochs, with a warm-up of ``warmup`` epochs."""
+        if epoch < warmup:
+            return self.learning_rate * epoch / warmup
+        start = 0.0
+        for index, length in enumerate(self.cycles):
+            begin = max(start, warmup) if index == 0 else start
+            if epoch < start + length:
+                share = (epoch - begin) / (start + length - begin)
+                cosine = (1 + math.cos(math.pi * share)) / 2
+                return self.final + (self.learning_rate - self.final) * cosine
+            start += length
+        return self.final
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Set the rate of this step: that of its last sample, so the first step already learns."""
+        per_epoch = samples_per_epoch(trainer)
+        step = len(batch["images"]) * trainer.world_size * trainer.accumulate_grad_batches
+        warmup = min(self.warmup_steps * step, self.warmup_fraction * per_epoch * sum(self.cycles)) / per_epoch
+        seen = samples_seen(pl_module)
+        epoch = (seen + step) / per_epoch if seen < warmup * per_epoch else seen / per_epoch
+        rate = self.rate(epoch, warmup)
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group.setdefault("rate_scale", 1.0)
+        self.log("lr", rate, prog_bar=True)

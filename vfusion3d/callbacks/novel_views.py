@@ -1,0 +1,42 @@
+"""Pictures of the training's progress."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from PIL import Image
+
+
+class NovelViewSheets(Callback):
+    """Writes a PNG after each validation: one row per object, truth above render, the input first.
+
+    Args:
+        dirpath: Folder of the PNGs; the logger's folder by default.
+        objects: Rows.
+    """
+
+    def __init__(self, dirpath: str | None = None, objects: int = 8) -> None:
+        self.dirpath, self.objects = dirpath, objects
+        self._rows: list[torch.Tensor] = []
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx, dataloader_idx=0) -> None:  # type: ignore[no-untyped-def,override]  # noqa: ANN001, E501
+        """Render the first objects."""
+        room = self.objects - len(self._rows)
+        if room <= 0 or not trainer.is_global_zero:
+            return
+        part = {key: value[:room] for key, value in batch.items()}
+        prediction, target = pl_module.render_views(part)
+        for truth, render in zip(target, prediction, strict=True):
+            self._rows.append(torch.cat([torch.cat(list(truth), -1), torch.cat(list(render), -1)], -2).cpu())
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the sheet."""
+        rows, self._rows = self._rows, []
+        if not rows or trainer.sanity_checking:
+            return
+        sheet = torch.cat(rows, -2).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
+        folder = Path(self.dirpath or trainer.log_dir or trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(sheet).save(folder / f"novel_views_{trainer.global_step:07d}.png")

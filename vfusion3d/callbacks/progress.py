@@ -1,0 +1,33 @@
+"""How far a run is, in samples and epochs: what every schedule is a function of."""
+
+from __future__ import annotations
+
+from lightning.pytorch import LightningModule, Trainer
+
+from vfusion3d.errors import UsageError
+
+
+def samples_per_epoch(trainer: Trainer) -> int:
+    """Training samples of one epoch over all processes.
+
+    Raises:
+        UsageError: if neither the data module nor its loader tells.
+    """
+    datamodule = getattr(trainer, "datamodule", None)
+    count = getattr(datamodule, "samples_per_epoch", None)
+    if count is None:
+        batch = getattr(trainer.train_dataloader, "batch_size", None)
+        if batch is None:
+            raise UsageError(
+                "The schedules need the number of samples per epoch: use a data module with `samples_per_epoch`."
+            )
+        count = int(trainer.num_training_batches) * batch * trainer.world_size
+    return int(count)
+
+
+def samples_seen(module: LightningModule) -> int:
+    """Training samples seen so far by all processes."""
+    seen = getattr(module, "samples_seen", None)
+    if not isinstance(seen, int):
+        raise UsageError(f"{type(module).__name__} does not count `samples_seen`, which the schedules need.")
+    return seen

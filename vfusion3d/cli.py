@@ -1,0 +1,61 @@
+"""One command, `vfusion3d`. Imports only the standard library; each subcommand imports what it needs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "reconstruct": "one picture (or many) to a textured 3D asset",
+    "render": "meshes to posed views",
+}
+TRAINING = {
+    "fit": "train: vfusion3d fit --config recipes/nano/reconstructor.yaml",
+    "validate": "evaluate on the validation set",
+    "test": "evaluate on the test set",
+    "predict": "render the prediction set",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand; returns the exit code (0 done, 1 a bug, 2 bad input, 130 interrupted)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        from vfusion3d import __version__
+
+        print(f"vfusion3d {__version__}")
+        return 0
+    command = arguments[0]
+    if command not in COMMANDS and command not in TRAINING:
+        known = ", ".join([*COMMANDS, *TRAINING])
+        print(f"vfusion3d: unknown command {command!r}: use one of {known}.", file=sys.stderr)
+        return 2
+    from vfusion3d.errors import VFusion3DError
+
+    try:
+        if command in TRAINING:
+            return importlib.import_module("vfusion3d.commands.train").main(arguments)
+        module = importlib.import_module(f"vfusion3d.commands.{command}")
+        parsed = module.build_parser().parse_args(arguments[1:])
+        return module.run(parsed)
+    except VFusion3DError as error:
+        print(f"vfusion3d {command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"vfusion3d {command}: interrupted.", file=sys.stderr)
+        return 130
+
+
+def _help() -> str:
+    lines = ["usage: vfusion3d COMMAND [OPTIONS]", "", "From one picture to a 3D asset, and all the training behind it.", ""]
+    lines += [f"  {name:<12} {text}" for name, text in (COMMANDS | TRAINING).items()]
+    lines += ["", "`vfusion3d COMMAND --help` explains a command; `vfusion3d --version` names the version."]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

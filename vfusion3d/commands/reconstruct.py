@@ -1,0 +1,241 @@
+"""``vfusion3d reconstruct``: pictures in, a folder with a 3D asset each out."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse import ArgumentParser
+
+from vfusion3d.errors import UsageError, VFusion3DError
+
+if TYPE_CHECKING:
+    from vfusion3d.pipelines import ImageTo3DPipeline
+
+MESH_FORMATS = ("glb", "obj", "ply", "stl")
+FORMATS = (*MESH_FORMATS, "mp4")
+DEFAULT_FORMATS = ["glb", "mp4"]
+
+_EXAMPLES = """examples:
+  vfusion3d reconstruct owl.png --output out
+  vfusion3d reconstruct *.jpg --output out --formats glb obj --elevation 20
+  vfusion3d reconstruct owl.png --output out --model ./my_model --json > report.json
+"""
+
+
+def build_parser() -> ArgumentParser:
+    """The parser of ``vfusion3d reconstruct``."""
+    from argparse import RawDescriptionHelpFormatter
+
+    parser = ArgumentParser(
+        prog="vfusion3d reconstruct",
+        description="Turn pictures of one object each into 3D assets: OUTPUT/<picture name>/ gets mesh.glb, "
+        "turntable.mp4, views.png,\ninput.png (what the model saw) and report.json. A picture that cannot be used is "
+        "reported and does not stop the others.",
+        epilog=_EXAMPLES,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("images", nargs="+", metavar="IMAGE", help="picture files; transparency is used where there is some")
+    add("--output", required=True, metavar="DIR", help="where the folders are written")
+    add("--model", default="nano", metavar="NAME_OR_PATH", help="shipped name, folder or owner/name on the hub (nano)")
+    add(
+        "--formats",
+        nargs="+",
+        default=DEFAULT_FORMATS,
+        metavar="FORMAT",
+        help=f"of {', '.join(FORMATS)} ({' '.join(DEFAULT_FORMATS)})",
+    )
+    add(
+        "--elevation",
+        type=float,
+        metavar="DEG",
+        help="degrees above the horizon from which the pictures were taken (0)",
+    )
+    add("--border", type=float, metavar="SHARE", help="free share of the frame on each side of the object (0.1)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (auto)")
+    add("--resolution", type=int, metavar="N", help="lattice points a side for the mesh (128)")
+    add("--frames", type=int, metavar="N", help="frames of the turntable (48)")
+    add("--render-size", type=int, metavar="PIXELS", help="side of the rendered views (the model's own)")
+    add("--overwrite", action="store_true", help="replace earlier results of the same name")
+    add("--json", action="store_true", help="print one JSON document with all reports on standard output")
+    return parser
+
+
+def run(args: Any) -> int:
+    """Run the command.
+
+    Returns:
+        0, or 2 if a picture failed (the others are there).
+
+    Raises:
+        VFusion3DError: if an option is wrong, the model cannot be loaded or nothing can be written.
+    """
+    check_options(args)
+    from vfusion3d.outputs import make_folder
+    from vfusion3d.pipelines import ImageTo3DPipeline
+
+    output = make_folder(args.output)
+    started = time.perf_counter()
+    pipeline = ImageTo3DPipeline.from_pretrained(args.model, args.device)
+    loading = time.perf_counter() - started
+
+    reports: list[dict[str, Any]] = []
+    failures: list[dict[str, str]] = []
+    for picture, name in zip(args.images, folder_names(args.images), strict=True):
+        try:
+            report = reconstruct_one(pipeline, picture, output / name, args)
+        except VFusion3DError as error:
+            sentence = str(error) if str(picture) in str(error) else f"Picture '{picture}': {error}"
+            failures.append({"picture": str(picture), "error": sentence})
+            continue
+        reports.append(report)
+        if not args.json:
+            print(f"{output / name}: {' '.join(report['files'])} ({sum(report['seconds'].values()):.1f} s)", flush=True)
+    if args.json:
+        document = {"load_seconds": round(loading, 3), "results": reports, "failures": failures}
+        print(json.dumps(document, indent=2))
+    for failure in failures:
+        print(failure["error"], file=sys.stderr)
+    return 2 if failures else 0
+
+
+def check_options(args: Any) -> None:
+    """Refuse what cannot work before anything heavy is imported.
+
+    Raises:
+        UsageError: naming the option.
+    """
+    for name in args.formats:
+        if name not in FORMATS:
+            raise UsageError(f"Format '{name}' is unknown; choose from {', '.join(FORMATS)}.")
+    for option, value, low, high in (
+        ("--resolution", args.resolution, 16, 1024),
+        ("--frames", args.frames, 1, 1000),
+        ("--render-size", args.render_size, 16, 2048),
+        ("--elevation", args.elevation, -90, 90),
+        ("--border", args.border, 0, 0.45),
+    ):
+        if value is not None and not low <= value <= high:
+            raise UsageError(f"Option {option} must be between {low} and {high}, but got {value}.")
+
+
+def folder_names(pictures: Sequence[str]) -> list[str]:
+    """A folder name per picture: its stem, numbered where stems repeat (also on disks that ignore case)."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for picture in pictures:
+        stem = Path(picture).stem.lstrip(".") or "picture"
+        name, number = stem, 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{stem}_{number}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def reconstruct_one(pipeline: ImageTo3DPipeline, picture: str, folder: Path, args: Any) -> dict[str, Any]:
+    """Make one picture's folder and return its report.
+
+    Raises:
+        VFusion3DError: if the picture cannot be used or the folder not written; nothing is left behind then.
+    """
+    from vfusion3d import __version__
+    from vfusion3d.meshes.writers import write_mesh
+    from vfusion3d.outputs import result_folder
+    from vfusion3d.pipelines import MESH_RESOLUTION, SHEET_VIEWS
+    from vfusion3d.preprocessing import BORDER, ELEVATION
+    from vfusion3d.rendering.turntable import FRAMES, FRAMES_PER_SECOND, TURN_ELEVATION, write_video
+
+    config = pipeline.model.config
+    meshes = [name for name in MESH_FORMATS if name in args.formats]
+    film = "mp4" in args.formats
+    settings: dict[str, Any] = {
+        "formats": [*meshes, *(["mp4"] if film else [])],
+        "elevation": ELEVATION if args.elevation is None else args.elevation,
+        "border": BORDER if args.border is None else args.border,
+        "resolution": MESH_RESOLUTION if args.resolution is None else args.resolution,
+        "frames": FRAMES if args.frames is None else args.frames,
+        "frames_per_second": FRAMES_PER_SECOND,
+        "turntable_elevation": TURN_ELEVATION,
+        "render_size": config.render_size if args.render_size is None else args.render_size,
+        "fov": pipeline.fov,
+        "extent": pipeline.extent,
+        "iso_threshold": config.iso_threshold,
+    }
+    seconds: dict[str, float] = {}
+    report: dict[str, Any] = {
+        "picture": str(picture),
+        "folder": str(folder),
+        "model": {"name": config.name, "source": str(args.model), "licence": config.license},
+        "device": str(pipeline.model.device),
+        "settings": settings,
+        "seconds": seconds,
+    }
+
+    with result_folder(folder, args.overwrite) as partial:
+        with _timed(seconds, "prepare"):
+            prepared = pipeline.prepare(picture, settings["elevation"], settings["border"])
+        report["background"] = prepared.background
+        report["window"] = vars(prepared.window)
+        with _timed(seconds, "reconstruct"):
+            [result] = pipeline.reconstruct([prepared])
+        if meshes:
+            with _timed(seconds, "mesh"), _bar(f"{folder.name}: mesh", "chunk") as progress:
+                mesh = result.mesh(settings["resolution"], progress=progress)
+            report["mesh"] = {"vertices": len(mesh.vertices), "faces": len(mesh.faces)}
+            with _timed(seconds, "write_mesh"):
+                for name in meshes:
+                    write_mesh(mesh, partial / f"mesh.{name}")
+        with _timed(seconds, "render"), _bar(f"{folder.name}: views", "view") as progress:
+            frames = settings["frames"] if film else SHEET_VIEWS
+            views = result.turntable(frames, settings["render_size"], progress=progress)
+        with _timed(seconds, "write_views"):
+            if film:
+                write_video(views, partial / "turntable.mp4", FRAMES_PER_SECOND)
+            result.contact_sheet(views).save(partial / "views.png")
+            prepared.image().save(partial / "input.png")
+        report["files"] = sorted([*(path.name for path in partial.iterdir()), "report.json"])
+        report["versions"] = _versions(__version__)
+        (partial / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return report
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seconds[step] = round(time.perf_counter() - started, 3)
+
+
+@contextmanager
+def _bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar with the time left on standard error, as a progress callback."""
+    from tqdm import tqdm
+
+    with tqdm(desc=title, unit=unit, leave=False, file=sys.stderr) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield progress
+
+
+def _versions(package: str) -> dict[str, str]:
+    import numpy
+    import torch
+
+    return {
+        "vfusion3d": package,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+    }

@@ -1,0 +1,136 @@
+"""Results on disk: all of a folder or nothing, and one sentence when the disk says no."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vfusion3d.errors import OutputError, VFusion3DError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NOT_A_FOLDER = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
+
+
+@contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's errors while writing ``path`` into one sentence.
+
+    Raises:
+        OutputError: in place of an `OSError`.
+    """
+    try:
+        yield
+    except VFusion3DError:
+        raise
+    except OSError as error:
+        if error.errno in _FULL:
+            reason = "the disk is full; nothing of this result was kept; free some space"
+        elif error.errno in _FORBIDDEN:
+            reason = "writing there is not permitted; choose another folder or change its permissions"
+        elif error.errno in _NOT_A_FOLDER:
+            reason = "a file is in the way where a folder is needed; choose another folder"
+        else:
+            reason = f"{error.strerror or error}; choose another folder"
+        raise OutputError(f"Output '{path}' cannot be written: {reason}.") from error
+
+
+def make_folder(path: str | Path) -> Path:
+    """Create a folder and its parents, and check that files can be created in it.
+
+    Raises:
+        OutputError: if the path is a file, read-only or cannot be created.
+    """
+    path = Path(path)
+    with output_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    return path
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name beside it, flush it to the disk and rename it.
+
+    Raises:
+        OutputError: if it cannot be written; nothing is left behind then.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with output_errors(path):
+        try:
+            with open(partial, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def result_folder(path: str | Path, overwrite: bool = False, marker: str = "report.json") -> Iterator[Path]:
+    """A folder that appears complete or not at all.
+
+    Yields a temporary folder beside ``path``. When the block ends it is renamed to ``path``; when it raises
+    (also on Ctrl-C) it is removed.
+
+    Args:
+        path: The folder to be.
+        overwrite: Replace an earlier result: a folder that is empty or holds ``marker``.
+        marker: The file by which an earlier result is known.
+
+    Raises:
+        OutputError: if ``path`` exists and may not be replaced, or something cannot be written.
+    """
+    path = Path(path)
+    check_replaceable(path, overwrite, marker)
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+        try:
+            yield partial
+            partial.chmod(0o777 & ~_umask())
+            if path.exists():
+                old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+                os.replace(path, old / path.name)
+                os.replace(partial, path)
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                os.replace(partial, path)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def check_replaceable(path: Path, overwrite: bool, marker: str = "report.json") -> None:
+    """Check that a result may be written at ``path``.
+
+    Raises:
+        OutputError: if something is there that must be kept.
+    """
+    with output_errors(path):
+        if not path.exists():
+            return
+        if not path.is_dir():
+            raise OutputError(f"Output '{path}' is a file, not a folder; choose another folder.")
+        if not any(path.iterdir()):
+            return
+        if not overwrite:
+            raise OutputError(f"Output '{path}' already exists; choose another folder or allow overwriting it.")
+        if not (path / marker).exists():
+            raise OutputError(
+                f"Output '{path}' exists and holds no {marker}, so it is no earlier result and is not overwritten; "
+                "choose another folder."
+            )
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,33 @@
+"""From a picture file to what a model reads: reading, background removal, recentring."""
+
+from vfusion3d.preprocessing.background import Cutout, remove_background
+from vfusion3d.preprocessing.images import read_picture, to_rgba
+from vfusion3d.preprocessing.recentre import (
+    BORDER,
+    ELEVATION,
+    EXTENT,
+    FOV,
+    Window,
+    crop_window,
+    object_window,
+    over_white,
+    recentre,
+    source_camera,
+)
+
+__all__ = [
+    "BORDER",
+    "ELEVATION",
+    "EXTENT",
+    "FOV",
+    "Cutout",
+    "Window",
+    "crop_window",
+    "object_window",
+    "over_white",
+    "read_picture",
+    "recentre",
+    "remove_background",
+    "source_camera",
+    "to_rgba",
+]

@@ -1,0 +1,155 @@
+"""Recentring: the object fills a fixed share of a square, and the virtual camera is told.
+
+Test pictures are cropped by whoever took them; a model wants the object at a known scale. Cutting a window
+out of a picture changes its intrinsics and nothing else, so each window has its camera.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy import ndimage
+from torch import Tensor
+
+from vfusion3d.cameras import Cameras, fit_radius, on_sphere
+from vfusion3d.errors import InputImageError, UsageError
+
+# What is assumed of a picture whose camera is unknown. Test pictures fill about 80 % of their frame.
+BORDER = 0.1
+ELEVATION = 0.0  # degrees
+FOV = 40.0  # degrees, of the camera whose frame the unit sphere just fills (`fit_radius`)
+EXTENT = 1.5  # world units along the long side of the object's box
+
+
+@dataclass(frozen=True)
+class Window:
+    """A square window of a picture, in its pixels; it may reach beyond the picture.
+
+    Args:
+        left: Left edge.
+        top: Top edge.
+        side: Width and height.
+    """
+
+    left: float
+    top: float
+    side: float
+
+
+def object_window(alpha: np.ndarray, border: float = BORDER, name: str = "The picture") -> Window:
+    """The square window in which the object's bounding box is centred with a border.
+
+    Args:
+        alpha: Opacity in [0, 1], ``[H, W]``.
+        border: Free share of the square on each side of the box's long side, in [0, 0.45].
+        name: What messages call the picture.
+
+    Raises:
+        UsageError: if ``border`` is out of range.
+        InputImageError: if nothing is opaque.
+    """
+    if not 0 <= border <= 0.45:
+        raise UsageError(f"Argument `border` must be between 0 and 0.45, but got {border}.")
+    labels, count = ndimage.label(alpha > 0.1, structure=np.ones((3, 3)))
+    if count == 0:
+        raise InputImageError(f"{name} has no foreground; give a picture in which the object is visible.")
+    sizes = np.bincount(labels.ravel())[1:]
+    # Dust left by a cutting tool must not widen the box.
+    kept = np.isin(labels, 1 + np.flatnonzero(sizes >= 0.002 * sizes.sum()))
+    rows, columns = np.flatnonzero(kept.any(1)), np.flatnonzero(kept.any(0))
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    side = max(bottom - top, right - left) / (1 - 2 * border)
+    return Window((left + right - side) / 2, (top + bottom - side) / 2, side)
+
+
+def crop_window(rgba: Image.Image, window: Window, size: int) -> Tensor:
+    """Resample a window of a picture, area-filtered and premultiplied.
+
+    Args:
+        rgba: Straight-alpha RGBA picture.
+        window: Which part; beyond the picture everything is transparent.
+        size: Pixels a side of the result.
+
+    Returns:
+        Premultiplied RGBA in [0, 1], float32, ``[4, size, size]``.
+    """
+    pixels = np.asarray(rgba, dtype=np.float32) / 255
+    pixels[..., :3] *= pixels[..., 3:]
+    height, width = pixels.shape[:2]
+    before_x, before_y = max(0, math.ceil(-window.left)), max(0, math.ceil(-window.top))
+    after_x = max(0, math.ceil(window.left + window.side - width))
+    after_y = max(0, math.ceil(window.top + window.side - height))
+    pixels = np.pad(pixels, ((before_y, after_y), (before_x, after_x), (0, 0)))
+    left, top = window.left + before_x, window.top + before_y
+    box = (left, top, left + window.side, top + window.side)
+    # BOX is the exact mean over each pixel's footprint; enlarging wants an interpolation instead.
+    method = Image.Resampling.BOX if window.side >= size else Image.Resampling.BILINEAR
+    planes = [np.asarray(Image.fromarray(pixels[..., k]).resize((size, size), method, box)) for k in range(4)]
+    return torch.from_numpy(np.stack(planes)).clamp(0, 1)
+
+
+def recentre(rgba: Image.Image, size: int, border: float = BORDER, name: str = "The picture") -> tuple[Tensor, Window]:
+    """Cut a square around the object.
+
+    Args:
+        rgba: Straight-alpha RGBA picture.
+        size: Pixels a side of the result.
+        border: Free share of the square on each side of the object's long side.
+        name: What messages call the picture.
+
+    Returns:
+        Premultiplied RGBA in [0, 1], ``[4, size, size]``, and the window it shows (in pixels of ``rgba``).
+
+    Raises:
+        UsageError: if ``border`` is out of range.
+        InputImageError: if nothing is opaque.
+    """
+    alpha = np.asarray(rgba.getchannel("A"), dtype=np.float32) / 255
+    window = object_window(alpha, border, name)
+    return crop_window(rgba, window, size), window
+
+
+def over_white(rgba: Tensor) -> Tensor:
+    """Premultiplied RGBA ``[..., 4, H, W]`` on white, ``[..., 3, H, W]``."""
+    return rgba[..., :3, :, :] + (1 - rgba[..., 3:, :, :])
+
+
+def source_camera(
+    elevation: float = ELEVATION, border: float = BORDER, fov: float = FOV, extent: float = EXTENT
+) -> Cameras:
+    """The nominal camera of a recentred picture whose true camera is unknown.
+
+    It stands at azimuth 0 at `fit_radius` of ``fov``, looks at the origin, and has the focal length with which
+    an object of ``extent`` world units fills the square but for the border.
+
+    Args:
+        elevation: Degrees above the horizon from which the picture was taken, in [-90, 90].
+        border: The border the picture was recentred with.
+        fov: Field of view in degrees of the un-recentred rig, which fixes the distance.
+        extent: World units along the long side of the object's box in the picture.
+
+    Returns:
+        A camera of shape ``[]``.
+
+    Raises:
+        UsageError: if ``elevation`` is out of range.
+
+    Example:
+        >>> camera = source_camera(elevation=0.0, border=0.1)
+        >>> round(float(camera.intrinsics[0]), 3), [round(x, 3) for x in camera.centers.tolist()]
+        (1.637, [3.07, 0.0, 0.0])
+    """
+    if not -90 <= elevation <= 90:
+        raise UsageError(f"Argument `elevation` must be between -90 and 90 degrees, but got {elevation}.")
+    radius = fit_radius(fov)
+    focal = (1 - 2 * border) * radius / extent
+    return on_sphere(
+        torch.tensor(0.0),
+        torch.tensor(math.radians(elevation)),
+        radius,
+        torch.tensor([focal, focal, 0.5, 0.5]),
+    )

@@ -1,0 +1,180 @@
+"""A closed, coloured triangle mesh out of a density field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from vfusion3d.errors import MeshError
+
+Field = Callable[[Tensor], Tensor]
+"""Maps points ``[N, 3]`` (world units, float32) to one value ``[N]`` or a colour ``[N, 3]`` each."""
+Progress = Callable[[int, int], None]
+"""Called with (parts done, parts in all)."""
+
+
+class EmptySurfaceError(MeshError):
+    """A field that nowhere exceeds the threshold."""
+
+
+@dataclass(frozen=True)
+class SurfaceMesh:
+    """A triangle mesh with a colour per vertex, in world coordinates (+Z up, front +X).
+
+    Args:
+        vertices: World units, float32, ``[N, 3]``.
+        faces: Vertex numbers, counter-clockwise seen from outside, int32, ``[M, 3]``.
+        colours: sRGB as on a display, uint8, ``[N, 3]``.
+        normals: Unit outward vectors, float32, ``[N, 3]``.
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    colours: np.ndarray
+    normals: np.ndarray
+
+    @property
+    def volume(self) -> float:
+        """Signed volume in cubic world units; positive for a closed mesh wound outwards."""
+        return float(_face_volumes(self.vertices, self.faces).sum())
+
+
+def extract_isosurface(
+    density: Field,
+    threshold: float,
+    resolution: int = 128,
+    colours: Field | None = None,
+    bound: float = 1.0,
+    min_share: float = 0.02,
+    chunk: int = 65536,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> SurfaceMesh:
+    """Marching cubes over a lattice on ``[-bound, bound]^3`` (Lorensen and Cline 1987, through scikit-image).
+
+    The surface is closed where the object leaves the box. Pieces whose area is under a share of the largest
+    piece's are dropped (floaters), and so are inner walls of hollow objects, which nobody can see.
+
+    Args:
+        density: The field; it exceeds ``threshold`` inside the object.
+        threshold: Value of the surface.
+        resolution: Lattice points a side.
+        colours: Gives each vertex its sRGB colour in [0, 1]; mid-grey if None.
+        bound: Half the side of the box, world units.
+        min_share: Smallest kept area as a share of the largest piece's.
+        chunk: Points per call of the fields.
+        device: Where points are made.
+        progress: Told after each chunk of the lattice.
+
+    Raises:
+        EmptySurfaceError: if the density nowhere exceeds the threshold.
+        MeshError: if the density is not finite.
+        ValueError: if ``resolution`` is under 2.
+    """
+    from skimage.measure import marching_cubes
+
+    if resolution < 2:
+        raise ValueError(f"Argument `resolution` must be at least 2, but got {resolution}.")
+    values = sample_lattice(density, resolution, bound, chunk, device, progress)
+    if not np.isfinite(values).all():
+        raise MeshError("The density field contains NaN or infinite numbers; the checkpoint is damaged.")
+    if not (values > threshold).any():
+        raise EmptySurfaceError(
+            f"The density stays under the threshold of {threshold:g} everywhere (its maximum is {values.max():.3g}), "
+            "so there is no surface; try another picture or a lower threshold."
+        )
+    # One layer of emptiness around the lattice closes what touches the box.
+    values = np.pad(values, 1, constant_values=threshold - max(1.0, abs(threshold)))
+    step = 2 * bound / (resolution - 1)
+    # In scikit-image 0.2x "ascent" winds faces outwards when the inside is higher, whatever its manual says.
+    vertices, faces, _, _ = marching_cubes(values, threshold, spacing=(step,) * 3, gradient_direction="ascent")
+    vertices = np.clip(vertices - (bound + step), -bound, bound).astype(np.float32)
+    vertices, faces = keep_large_pieces(vertices, faces.astype(np.int32), min_share)
+    if colours is None:
+        shades = np.full(vertices.shape, 128, dtype=np.uint8)
+    else:
+        shades = _colour(colours, vertices, chunk, device)
+    return SurfaceMesh(vertices, faces, shades, vertex_normals(vertices, faces))
+
+
+def sample_lattice(
+    field: Field,
+    resolution: int,
+    bound: float = 1.0,
+    chunk: int = 65536,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """A field's values on the lattice, float32, ``[resolution] * 3`` indexed by (x, y, z)."""
+    axis = torch.linspace(-bound, bound, resolution, device=device)
+    total = resolution**3
+    values = np.empty(total, dtype=np.float32)
+    parts = -(-total // chunk)
+    with torch.inference_mode():
+        for part in range(parts):
+            index = torch.arange(part * chunk, min((part + 1) * chunk, total), device=device)
+            x, y, z = index // resolution**2, index // resolution % resolution, index % resolution
+            points = torch.stack([axis[x], axis[y], axis[z]], dim=-1)
+            values[part * chunk : part * chunk + len(index)] = field(points).float().cpu().numpy()
+            if progress is not None:
+                progress(part + 1, parts)
+    return values.reshape(resolution, resolution, resolution)
+
+
+def keep_large_pieces(vertices: np.ndarray, faces: np.ndarray, min_share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Drop connected pieces of little area, and pieces wound inwards (the walls of cavities).
+
+    Args:
+        vertices: ``[N, 3]``.
+        faces: Closed pieces, counter-clockwise from outside, ``[M, 3]``.
+        min_share: Smallest kept area as a share of the largest piece's.
+
+    Returns:
+        The remaining vertices and faces, renumbered.
+    """
+    count = len(vertices)
+    start, end = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
+    links = coo_array((np.ones(len(start), dtype=np.int8), (start, end)), shape=(count, count))
+    pieces, label = connected_components(links, directed=False)
+    of_face = label[faces[:, 0]]
+    area = np.bincount(of_face, np.linalg.norm(_face_normals(vertices, faces), axis=1), minlength=pieces)
+    volume = np.bincount(of_face, _face_volumes(vertices, faces), minlength=pieces)
+    area = np.where(volume > 0, area, 0)
+    kept_face = ((area > 0) & (area >= min_share * area.max()))[of_face]
+    used, renumbered = np.unique(faces[kept_face], return_inverse=True)
+    return vertices[used], renumbered.reshape(-1, 3).astype(np.int32)
+
+
+def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Unit normals ``[N, 3]``: the area-weighted mean of the faces around each vertex."""
+    around = _face_normals(vertices, faces)
+    total = np.stack(
+        [np.bincount(faces.ravel(), np.repeat(around[:, k], 3), minlength=len(vertices)) for k in range(3)], axis=-1
+    )
+    length = np.linalg.norm(total, axis=-1, keepdims=True)
+    up = np.array([0.0, 0.0, 1.0])
+    return np.where(length > 1e-20, total / np.maximum(length, 1e-20), up).astype(np.float32)
+
+
+def _face_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Outward vectors of twice each face's area, ``[M, 3]``."""
+    a, b, c = (vertices[faces[:, k]].astype(np.float64) for k in range(3))
+    return np.cross(b - a, c - a)
+
+
+def _face_volumes(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Signed volumes of the tetrahedra from the origin to each face, ``[M]``."""
+    return (_face_normals(vertices, faces) * vertices[faces[:, 0]]).sum(-1) / 6
+
+
+def _colour(colours: Field, vertices: np.ndarray, chunk: int, device: torch.device | str) -> np.ndarray:
+    points = torch.from_numpy(vertices).to(device)
+    with torch.inference_mode():
+        shades = torch.cat([colours(part).float().cpu() for part in points.split(chunk)])
+    return (shades.clamp(0, 1) * 255 + 0.5).to(torch.uint8).numpy()

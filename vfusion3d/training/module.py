@@ -1,0 +1,252 @@
+"""The LightningModule that trains a reconstructor as the paper does (section 3.3 and supplement)."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from vfusion3d.cameras import Cameras
+from vfusion3d.data.batches import MultiViewBatch, batch_cameras
+from vfusion3d.data.randomness import unit_noise
+from vfusion3d.data.resize import area_resize
+from vfusion3d.models import ReconstructorConfig, TriplaneReconstructor, Triplanes
+from vfusion3d.training.losses import LossWeights, PerceptualLoss, opacity_loss, total_variation
+from vfusion3d.training.optimisation import OptimizerSettings, parameter_groups
+from vfusion3d.training.patches import crop_patches, patch_anchors, recentre_inputs
+
+_PATCH_STREAM, _BORDER_STREAM, _BACKGROUND_STREAM, _JITTER_STREAM = 101, 102, 103, 104
+
+
+@dataclass(frozen=True)
+class PatchSettings:
+    """What is rendered in a training step."""
+
+    size: int = 128
+    """Side of a supervised patch in pixels (paper: 128)."""
+    foreground: float = 0.0
+    """Share of patches centred on the object (paper recipes: 0)."""
+    coarse_samples: int | None = None
+    """Samples per ray in equal intervals; the model's by default."""
+    fine_samples: int | None = None
+    """Samples per ray placed by importance; the model's by default."""
+    recompute: bool = True
+    """Gradient checkpointing of the renderer: less memory, a third slower."""
+
+
+@dataclass(frozen=True)
+class InputSettings:
+    """How training inputs resemble test pictures."""
+
+    border: tuple[float, float] = (0.05, 0.2)
+    """Range of the border ratio around the recentred object (DESIGN semantics 4; ours)."""
+    random_background: bool = False
+    """Supervise over a random grey per view instead of white (OpenLRM does)."""
+
+
+class CameraNoiseLike(Protocol):
+    """What `vfusion3d.callbacks.CameraNoise` gives the module."""
+
+    def apply(self, cameras: Cameras, batch: MultiViewBatch, target: str) -> Cameras:
+        """Noisy cameras for ``target`` in {"source", "render"}."""
+
+
+class ReconstructorTraining(LightningModule):
+    """Trains a `TriplaneReconstructor` from posed multi-view pictures.
+
+    Batches are `MultiViewBatch`es (any data module of `vfusion3d.data`): view 0 is the input, all views are
+    supervised on one patch each. The schedules of resolution, learning rate and camera noise are callbacks.
+
+    Args:
+        architecture: Preset of `vfusion3d.ReconstructorConfig`.
+        changes: Fields of the preset to change.
+        weights: Checkpoint to start from (anything `TriplaneReconstructor.from_pretrained` takes); then
+            ``architecture`` and ``changes`` are ignored.
+        losses: Loss weights.
+        optimizer: AdamW settings.
+        patches: What is rendered per step.
+        inputs: How inputs are prepared.
+        gradient_checkpointing: Recompute the decoder's layers in the backward pass.
+        seed: Decides patches, borders, backgrounds and jitter, together with a sample's index and epoch.
+    """
+
+    def __init__(
+        self,
+        architecture: str = "nano",
+        changes: dict[str, Any] | None = None,
+        weights: str | None = None,
+        losses: LossWeights = LossWeights(),
+        optimizer: OptimizerSettings = OptimizerSettings(),
+        patches: PatchSettings = PatchSettings(),
+        inputs: InputSettings = InputSettings(),
+        gradient_checkpointing: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if weights is None:
+            self.model = TriplaneReconstructor(ReconstructorConfig.preset(architecture, **(changes or {})))
+        else:
+            self.model = TriplaneReconstructor.from_pretrained(weights).train()
+        self.model.gradient_checkpointing_enable(gradient_checkpointing)
+        self.losses, self.optimizer_settings, self.patches, self.inputs = losses, optimizer, patches, inputs
+        self.seed = seed
+        self.samples_seen = 0
+        """Training samples seen by all processes; every schedule is a function of it."""
+        self.render_resolution: int | tuple[int, int] = max(self.model.config.render_size, patches.size)
+        """Side of the picture patches are cut from, or a (low, high) range to draw it from per sample."""
+        self.camera_noise: CameraNoiseLike | None = None
+        self._perceptual = PerceptualLoss(losses.trunk, losses.trunk_weights) if losses.perceptual else None
+        self.save_hyperparameters(
+            {
+                "architecture": architecture,
+                "changes": dict(changes or {}),
+                "weights": weights,
+                "losses": dataclasses.asdict(losses),
+                "optimizer": dataclasses.asdict(optimizer),
+                "patches": dataclasses.asdict(patches),
+                "inputs": dataclasses.asdict(inputs),
+                "gradient_checkpointing": gradient_checkpointing,
+                "seed": seed,
+            }
+        )
+
+    # -- Lightning hooks -----------------------------------------------------------------------------------
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW over `parameter_groups`; the schedule belongs to `LearningRateRestart`."""
+        settings = self.optimizer_settings
+        groups = parameter_groups(self.model, settings.weight_decay)
+        return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the progress that the schedules depend on."""
+        checkpoint["samples_seen"] = self.samples_seen
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore it."""
+        self.samples_seen = int(checkpoint["samples_seen"])
+
+    def training_step(self, batch: MultiViewBatch, batch_idx: int) -> Tensor:
+        """One step: reconstruct from view 0, render a patch of every view, compare."""
+        terms = self.loss_terms(batch)
+        loss = torch.stack([value * weight for value, weight in terms.values()]).sum()
+        count = len(batch["images"])
+        logged = {f"train/{name}": value.detach() for name, (value, _) in terms.items()}
+        self.log_dict(logged, batch_size=count)
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=count)
+        self.samples_seen += count * self.trainer.world_size
+        return loss
+
+    def validation_step(self, batch: MultiViewBatch, batch_idx: int) -> None:
+        """PSNR of whole renders of the non-input views, averaged per picture."""
+        prediction, target = self.render_views(batch)
+        error = (prediction - target).square().mean((-3, -2, -1))[:, 1:]
+        psnr = -10 * error.clamp_min(1e-10).log10()
+        self.log("val/psnr", psnr.mean(), prog_bar=True, batch_size=len(psnr), sync_dist=True)
+
+    def test_step(self, batch: MultiViewBatch, batch_idx: int) -> None:
+        """As validation."""
+        prediction, target = self.render_views(batch)
+        error = (prediction - target).square().mean((-3, -2, -1))[:, 1:]
+        psnr = -10 * error.clamp_min(1e-10).log10()
+        self.log("test/psnr", psnr.mean(), batch_size=len(psnr), sync_dist=True)
+
+    def predict_step(self, batch: MultiViewBatch, batch_idx: int) -> Tensor:
+        """Renders on white of all views, ``[B, V, 3, H, W]``."""
+        return self.render_views(batch)[0]
+
+    # -- pieces --------------------------------------------------------------------------------------------
+    def reconstruct(self, batch: MultiViewBatch, noise: bool = False) -> Triplanes:
+        """Triplanes from view 0 of a batch, recentred as at test time."""
+        images, cameras = batch["images"][:, 0], batch_cameras(batch)[:, 0]
+        low, high = self.inputs.border
+        unit = unit_noise(self.seed, batch["sample"], batch["epoch"], 1, _BORDER_STREAM)[:, 0]
+        border = low + (high - low) * (unit if noise else torch.full_like(unit, 0.5))
+        if noise and self.camera_noise is not None:
+            cameras = self.camera_noise.apply(cameras, batch, "source")
+        images, cameras = recentre_inputs(images, cameras, self.model.config.image_size, border)
+        return self.model(images, cameras)
+
+    def loss_terms(self, batch: MultiViewBatch) -> dict[str, tuple[Tensor, float]]:
+        """Every loss term with its weight.
+
+        Returns:
+            name -> (value, weight); only terms whose weight is not 0.
+        """
+        triplanes = self.reconstruct(batch, noise=True)
+        target, cameras, jitter = self._targets(batch)
+        size = self.patches.size
+        rendered = triplanes.render(
+            cameras,
+            size,
+            size,
+            background=0.0,
+            coarse_samples=self.patches.coarse_samples,
+            fine_samples=self.patches.fine_samples,
+            jitter=jitter,
+            recompute=self.patches.recompute,
+        )
+        background = self._background(batch, target)
+        mask = target[:, :, 3:]
+        colour = (rendered.rgb + (1 - rendered.opacity) * background).float()
+        wanted = target[:, :, :3] + (1 - mask) * background
+        weights, terms = self.losses, {}
+        if weights.l2:
+            terms["l2"] = (F.mse_loss(colour, wanted), weights.l2)
+        if self._perceptual is not None:
+            name = "lpips" if self._perceptual.is_lpips else "random_feature"
+            terms[name] = (self._perceptual(colour.flatten(0, 1), wanted.flatten(0, 1)), weights.perceptual)
+        if weights.opacity:
+            terms["opacity"] = (opacity_loss(rendered.opacity, mask, weights.opacity_form), weights.opacity)
+        if weights.total_variation:
+            terms["total_variation"] = (total_variation(triplanes.planes), weights.total_variation)
+        return terms
+
+    def _targets(self, batch: MultiViewBatch) -> tuple[Tensor, Cameras, Tensor]:
+        """Patches ``[B, V, 4, P, P]`` at the stage's resolution, their cameras and the samples' jitter."""
+        images, cameras = batch["images"], batch_cameras(batch)
+        if self.camera_noise is not None:
+            cameras = self.camera_noise.apply(cameras, batch, "render")
+        count, views = images.shape[:2]
+        patch = self.patches.size
+        unit = unit_noise(self.seed, batch["sample"], batch["epoch"], 3 * views + 1, _PATCH_STREAM)
+        corners = unit[:, 1:].unflatten(-1, (views, 3))
+        parts = []
+        for group in self._resolution_groups(unit[:, 0]):
+            rows, size = group
+            resized = area_resize(images[rows].flatten(0, 1), size, size)
+            anchors = patch_anchors(resized[:, 3], patch, corners[rows].flatten(0, 1), self.patches.foreground)
+            parts.append((rows, *crop_patches(resized, cameras[rows].reshape(-1), anchors, patch)))
+        order = torch.cat([rows for rows, _, _ in parts]).argsort()
+        patches = torch.cat([p.unflatten(0, (-1, views)) for _, p, _ in parts])[order]
+        windows = Cameras.cat([c.reshape(-1, views) for _, _, c in parts])[order]
+        jitter = unit_noise(
+            self.seed, batch["sample"], batch["epoch"], views * patch * patch * 2, _JITTER_STREAM
+        ).view(count, views, patch * patch, 2)
+        return patches, windows, jitter
+
+    def _resolution_groups(self, unit: Tensor) -> list[tuple[Tensor, int]]:
+        """Samples with the same render resolution: (row numbers, resolution)."""
+        if isinstance(self.render_resolution, int):
+            return [(torch.arange(len(unit), device=unit.device), self.render_resolution)]
+        low, high = self.render_resolution
+        sizes = low + (unit * (high - low + 1)).long()
+        return [((sizes == size).nonzero()[:, 0], int(size)) for size in sizes.unique()]
+
+    def _background(self, batch: MultiViewBatch, target: Tensor) -> Tensor:
+        if not self.inputs.random_background:
+            return target.new_ones(1)
+        unit = unit_noise(self.seed, batch["sample"], batch["epoch"], target.shape[1], _BACKGROUND_STREAM)
+        return unit[:, :, None, None, None]
+
+    @torch.no_grad()
+    def render_views(self, batch: MultiViewBatch) -> tuple[Tensor, Tensor]:
+        """Renders and pictures of all views on white, ``[B, V, 3, H, W]`` each in [0, 1]."""
+        images = batch["images"]
+        target = images[:, :, :3] + (1 - images[:, :, 3:])
+        rendered = self.reconstruct(batch).render(batch_cameras(batch), *images.shape[-2:])
+        return rendered.rgb.float(), target
