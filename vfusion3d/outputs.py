@@ -103,8 +103,10 @@ def result_folder(path: str | Path, overwrite: bool = False, marker: str = "repo
                 shutil.rmtree(old, ignore_errors=True)
             else:
                 os.replace(partial, path)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(partial, ignore_errors=True)
+            if isinstance(error, OutputError) and isinstance(error.__cause__, OSError):
+                raise error.__cause__ from None  # said again for `path`, which the user knows
             raise
 
 

@@ -40,7 +40,7 @@ def test_hash_is_of_the_sorted_list() -> None:
 
 @pytest.mark.parametrize("bad", [[{"name": "a"}], [{"name": "", "group": "g"}], [{"name": "a", "group": "g"}] * 2])
 def test_bad_manifests_are_refused(bad: list[dict[str, str]]) -> None:
-    with pytest.raises(ValueError, match="Argument `manifest`|argument `manifest`"):
+    with pytest.raises(ValueError, match="rgument `manifest`"):
         split_by_group(bad)
 
 

@@ -73,10 +73,12 @@ def test_a_new_epoch_forgets_where_an_old_one_was_cut_short(monkeypatch: pytest.
     assert len(list(loader)) == 5
 
 
-def test_validation_never_changes() -> None:
-    sampler = FixedEpochSampler(4, 2)
+def test_validation_never_changes_and_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = FixedEpochSampler(3)
     sampler.set_epoch(3)
-    assert list(sampler) == [(0, 0), (0, 1), (0, 2), (0, 3)]
+    assert list(sampler) == [(0, 0), (0, 1), (0, 2)]
+    monkeypatch.setattr(loading, "_world", lambda: (2, 1))
+    assert list(FixedEpochSampler(3)) == [(0, 1), (0, 0)]
 
 
 def test_an_epoch_shorter_than_a_batch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ def straight(image: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("offset", [(0.0, 0.0), (0.15, -0.1)])
 def test_sphere_covers_its_projected_area(offset: tuple[float, float]) -> None:
-    focal, distance, radius = float(pinhole(40.0)[0]), fit_radius(40.0, 1.3), 0.99
+    focal, distance, radius = float(pinhole(40.0)[0]), fit_radius(40.0, 2.0), 0.99
     intrinsics = torch.tensor([focal, focal, 0.5 + offset[0], 0.5 + offset[1]])
     cameras = on_sphere(torch.tensor([[0.3]]), torch.tensor([[0.4]]), distance, intrinsics)
     size = 96
@@ -96,7 +96,7 @@ def test_mirrored_cameras_see_the_flipped_picture_of_the_mirrored_world() -> Non
 def test_light_is_fixed_in_the_world() -> None:
     light = Lighting((0.3, 0.3, 0.3), (0.2, 0.2, 0.2), [(1.0, 0.5, 0.8)], [(0.6, 0.6, 0.6)])
     objects = one(part(ELLIPSOID, (0, 0, 0), (1, 1, 1)), lighting=light, colours=(plain(0.8, 0.8, 0.8),))
-    cameras = orbit(4, elevation=0.5, start=0.3, direction=1).unsqueeze(0)
+    cameras = orbit(8, elevation=0.5, start=0.3).unsqueeze(0)
     image = straight(render(objects, cameras, 256, 256, supersample=1))[0]
     points = torch.nn.functional.normalize(torch.tensor([[1.0, 0.6, 0.9], [0.2, 0.1, 1.0], [-0.3, 0.2, 1.0]]), dim=-1)
     direction = torch.nn.functional.normalize(torch.tensor([1.0, 0.5, 0.8]), dim=0)
@@ -104,13 +104,13 @@ def test_light_is_fixed_in_the_world() -> None:
     for point in points:
         cosine = float((point @ direction).clamp_min(0))
         expected = 0.8 * (0.2 + (float(point[2]) * 0.5 + 0.5) * 0.1 + 0.6 * cosine)
-        uv, _ = cameras[0].project((0.99 * point).expand(4, 1, 3))
-        for view in range(4):
+        uv, _ = cameras[0].project((0.99 * point).expand(8, 1, 3))
+        for view in range(8):
             if float((cameras[0].centers[view] - 0.99 * point) @ point) > 0.5:  # faces the camera
                 x, y = (uv[view, 0] * 256).long().tolist()
                 assert float(image[view, 0, y, x]) == pytest.approx(expected, abs=2 / 255)
                 seen += 1
-    assert seen >= 8
+    assert seen >= 9
 
 
 def test_box_faces_have_their_colours() -> None:
@@ -127,7 +127,6 @@ def test_a_tube_is_hollow() -> None:
     down = render(objects, look_at(torch.tensor([[[0.0, 0.0, 4.0]]]), pinhole()), 65, 65)[0, 0]
     assert down[:, 32, 32].tolist() == [0, 0, 0, 0]
     ring = math.pi * (1 - 0.49)
-    assert float(down[3].sum() / (down[0] > 0.9).sum()) == pytest.approx(1, abs=0.3)
     across = float(pinhole()[0]) * 65 / (4 - 0.5 * 0.99 / math.sqrt(1.25))
     assert float(down[0].sum()) == pytest.approx(ring * (across * 0.99 / math.sqrt(1.25)) ** 2, rel=0.05)
     slanted = render(objects, look_at(torch.tensor([[[2.0, 0.0, 3.0]]]), pinhole()), 65, 65)[0, 0]
@@ -138,6 +137,8 @@ def inside(objects: ProceduralObjects, points: Tensor) -> Tensor:
     """Whether points ``[N, 3]`` lie in the (single) object, from the definition alone."""
 
     def bodies(transforms: Tensor, quadrics: Tensor) -> Tensor:
+        used = quadrics[:, 4] < 0
+        transforms, quadrics = transforms[used], quadrics[used]
         local = (transforms[:, None, :, :3] @ points[None, :, :, None])[..., 0] + transforms[:, None, :, 3]
         q = quadrics[:, None]
         value = (q[..., :3] * local**2).sum(-1) + 2 * q[..., 3] * local[..., 2] + q[..., 4]
@@ -149,15 +150,15 @@ def inside(objects: ProceduralObjects, points: Tensor) -> Tensor:
     return solid.any(0)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(6))
 def test_silhouettes_agree_with_marching_through_the_definition(seed: int) -> None:
     objects = sample_objects(torch.tensor([100 + seed]))
-    cameras = orbit(2, elevation=0.5, start=0.7 * seed)
+    cameras = orbit(1, elevation=0.5, start=0.7 * seed)
     mask = render(objects, cameras.unsqueeze(0), 24, 24, supersample=1)[0, :, 3].bool()
     origins, directions = (x.double().reshape(-1, 3) for x in cameras.rays(24, 24))
-    distance = fit_radius(40.0) + torch.linspace(-1, 1, 600, dtype=torch.float64)
+    distance = fit_radius(40.0) + torch.linspace(-1, 1, 400, dtype=torch.float64)
     marched = inside(objects, (origins[:, None] + distance[:, None] * directions[:, None]).reshape(-1, 3))
-    marched = marched.view(2, 24, 24, 600).any(-1)
+    marched = marched.view(1, 24, 24, 400).any(-1)
     assert not bool((marched & ~mask).any())  # nothing that is there is missed
     assert float((mask & ~marched).float().mean()) < 4e-3  # slivers thinner than the step
 

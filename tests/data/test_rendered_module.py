@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from vfusion3d.cameras import Cameras
 from vfusion3d.data import RenderedDataModule, Scene
-from vfusion3d.data.rendered_module import RenderedDataset, find_scenes
+from vfusion3d.data.rendered_module import RenderedDataset, _shift_hue, find_scenes
 from vfusion3d.data.resize import area_resize
 from vfusion3d.errors import SceneError, UsageError
 
@@ -69,20 +70,14 @@ def test_mirroring_flips_pictures_with_their_cameras(scene_root: Path) -> None:
         if not torch.equal(old["poses"], new["poses"]):
             flipped += 1
             assert torch.equal(new["images"], old["images"].flip(-1))
-            points = torch.tensor([[0.3, 0.4, -0.2]])
-            from vfusion3d.cameras import Cameras
-
-            one, _ = Cameras(old["poses"], old["intrinsics"]).project(points.expand(4, 1, 3))
-            other, _ = Cameras(new["poses"], new["intrinsics"]).project(
-                (points * torch.tensor([1.0, -1, 1])).expand(4, 1, 3)
-            )
+            point, mirrored = torch.tensor([[[0.3, 0.4, -0.2]], [[0.3, -0.4, -0.2]]]).unsqueeze(1).expand(2, 4, 1, 3)
+            one, _ = Cameras(old["poses"], old["intrinsics"]).project(point)
+            other, _ = Cameras(new["poses"], new["intrinsics"]).project(mirrored)
             torch.testing.assert_close(other, torch.stack([1 - one[..., 0], one[..., 1]], -1), atol=1e-5, rtol=0)
     assert 4 <= flipped <= 16
 
 
 def test_turning_the_world_keeps_pictures_and_relative_cameras(scene_root: Path) -> None:
-    from vfusion3d.cameras import Cameras
-
     old, new = dataset(scene_root)[(0, 1)], dataset(scene_root, turn=True)[(0, 1)]
     assert torch.equal(old["images"], new["images"]) and not torch.allclose(old["poses"], new["poses"], atol=1e-2)
     one, other = (Cameras(item["poses"], item["intrinsics"]) for item in (old, new))
@@ -92,8 +87,6 @@ def test_turning_the_world_keeps_pictures_and_relative_cameras(scene_root: Path)
 
 
 def test_hue_turns_colours_but_neither_alpha_nor_grey(scene_root: Path) -> None:
-    from vfusion3d.data.rendered_module import _shift_hue
-
     old, new = dataset(scene_root)[(0, 1)]["images"], dataset(scene_root, hue=0.5)[(0, 1)]["images"]
     assert torch.equal(old[:, 3], new[:, 3]) and not torch.allclose(old, new, atol=0.02)
     assert bool((new[:, :3] <= new[:, 3:] + 1e-6).all())
@@ -134,7 +127,7 @@ def test_mistakes_are_one_sentence(scene_root: Path, tmp_path: Path) -> None:
         module(tmp_path / "nowhere").split()
     with pytest.raises(SceneError, match="has no scenes"):
         module(tmp_path).split()
-    with pytest.raises(SceneError, match="No scene .* is left"):
+    with pytest.raises(SceneError, match=r"No scene .* is left"):
         module(scene_root, exclude=[f"object_{k}" for k in range(5)]).split()
     with pytest.raises(SceneError, match=r"object_0 has 6 pictures, but 7 views"):
         module(scene_root, views=7).setup("fit")

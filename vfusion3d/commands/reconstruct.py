@@ -61,7 +61,7 @@ def build_parser() -> ArgumentParser:
     add("--border", type=float, metavar="SHARE", help="free share of the frame on each side of the object (0.1)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (auto)")
     add("--resolution", type=int, metavar="N", help="lattice points a side for the mesh (128)")
-    add("--frames", type=int, metavar="N", help="frames of the turntable (48)")
+    add("--frames", type=int, metavar="N", help="frames of the turntable (24)")
     add("--render-size", type=int, metavar="PIXELS", help="side of the rendered views (the model's own)")
     add("--overwrite", action="store_true", help="replace earlier results of the same name")
     add("--json", action="store_true", help="print one JSON document with all reports on standard output")

@@ -331,8 +331,8 @@ def _screen(rng: Random, colours: list[Vector]) -> Assembly:
     made = Assembly()
     y, z, thick = rng.uniform(0.4, 1.0), rng.uniform(0.35, 0.8), rng.uniform(0.03, 0.1)
     made.add(part(_boxy(rng), (0, 0, 0), (thick, y, z), rng.choice((BODY, DARK))))
-    made.decals.append(Decal((thick + 0.3, 0, 0), (0.3, y * 0.88, z * 0.85), colours[SECOND], colours[SECOND]))
-    made.decals.append(_label(rng, (thick + 0.3, y * 0.2, 0.1), (0.3, y * 0.4, z * 0.4), colours))
+    made.decals.append(Decal((thick + 0.3, 0, 0), (0.32, y * 0.88, z * 0.85), colours[SECOND], colours[SECOND]))
+    made.decals.append(_label(rng, (thick + 0.3, y * 0.2, 0.1), (0.32, y * 0.4, z * 0.4), colours))
     made.add(part(rng.choice((CYLINDER, BOX)), (-0.05, 0, -z), (0.06, 0.08, 0.3), DARK))
     made.add(part(rng.choice((CYLINDER, BOX, DOME)), (0, 0, -z - 0.3), (0.25, y * 0.4, 0.04), DARK))
     return made
@@ -375,7 +375,9 @@ def _animal(rng: Random, colours: list[Vector]) -> Assembly:
     made.add(part(ELLIPSOID, (hx, 0, hz), (head * rng.uniform(0.9, 1.3), head, head), BODY))
     rise, run = hz, hx - x * 0.5
     neck = rotation_about((0, 1, 0), -math.atan2(rise, run))
-    made.add(part(barrel(0.3), (hx - run / 2, 0, rise / 2), (math.hypot(rise, run) / 2, y * 0.6, y * 0.6), BODY, "x", neck))
+    made.add(
+        part(barrel(0.3), (hx - run / 2, 0, rise / 2), (math.hypot(rise, run) / 2, y * 0.6, y * 0.6), BODY, "x", neck)
+    )
     made.add(
         part(
             rng.choice((ELLIPSOID, CONE, NOSE)),

@@ -77,13 +77,25 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
 
 
 class FixedEpochSampler(EpochSampler):
-    """An `EpochSampler` that stays at epoch 0 and keeps its order: for validation."""
+    """Yields ``(0, sample)`` pairs in order, in every epoch: for validation.
 
-    def __init__(self, samples: int, batch_size: int) -> None:
-        super().__init__(samples, samples, batch_size, seed=0, shuffle=False)
+    Nothing is cut off; with several processes some samples come twice, so that all take as many steps.
+
+    Args:
+        samples: Number of samples.
+    """
+
+    def __init__(self, samples: int) -> None:
+        self.num_replicas, self.rank = _world()
+        self.items, self.samples = samples, -(-samples // self.num_replicas) * self.num_replicas
+        self.epoch = self.skip = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning announces epochs; validation data do not change."""
+
+    def order(self) -> torch.Tensor:
+        """The samples over all processes, int64."""
+        return torch.arange(self.samples) % self.items
 
 
 class ResumableLoader(DataLoader[Any]):

@@ -46,6 +46,7 @@ def sample_objects(seeds: Tensor, device: torch.device | str = "cpu") -> Procedu
 
     Example:
         >>> from vfusion3d.cameras import orbit
+        >>> from vfusion3d.data.raycast import render
         >>> objects = sample_objects(torch.tensor([0, 1]))
         >>> render(objects, orbit(views=3).unsqueeze(0).expand(2, 3), 16, 16).shape
         torch.Size([2, 3, 4, 16, 16])

@@ -115,8 +115,7 @@ class ProceduralDataModule(MultiViewDataModule):
         if not self.val_samples:
             return []
         dataset = self._dataset(sample_seed(self.seed, 0, 0, _VALIDATION_STREAM))
-        size = min(self.batch_size, self.val_samples)
-        return DataLoader(dataset, batch_size=size, sampler=FixedEpochSampler(self.val_samples, size))
+        return DataLoader(dataset, batch_size=self.batch_size, sampler=FixedEpochSampler(self.val_samples))
 
     def on_after_batch_transfer(self, batch: _Item, dataloader_idx: int) -> MultiViewBatch:
         """Render the pictures on the batch's device."""

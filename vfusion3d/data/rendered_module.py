@@ -295,5 +295,4 @@ class RenderedDataModule(MultiViewDataModule):
         dataset = RenderedDataset(
             scenes, self.views, self.resolution, self.seed, self.p_first, cache_gib=self.cache_gib
         )
-        size = min(self.batch_size, len(scenes))
-        return DataLoader(dataset, batch_size=size, sampler=FixedEpochSampler(len(scenes), size))
+        return DataLoader(dataset, batch_size=self.batch_size, sampler=FixedEpochSampler(len(scenes)))

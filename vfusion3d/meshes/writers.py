@@ -56,9 +56,9 @@ def write_mesh(mesh: ColouredMesh, path: str | Path) -> None:
     if encode is None:
         raise UsageError(f"Mesh format '{path.suffix}' is unknown; choose one of {', '.join(WRITERS)}.")
     if len(mesh.faces) == 0:
-        raise MeshError(f"The mesh for '{path}' has no faces, so there is nothing to write.")
+        raise MeshError(f"The mesh for '{path.name}' has no faces, so there is nothing to write.")
     if not np.isfinite(mesh.vertices).all():
-        raise MeshError(f"The mesh for '{path}' has vertices with NaN or infinite coordinates.")
+        raise MeshError(f"The mesh for '{path.name}' has vertices with NaN or infinite coordinates.")
     write_atomically(path, encode(mesh))
 
 

@@ -30,6 +30,7 @@ from vfusion3d.models.config import ReconstructorConfig
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+HELD_OUT = "held_out.txt"
 SHIPPED = ("nano",)
 """Checkpoints inside the package."""
 
@@ -106,6 +107,19 @@ class HubCheckpoints(ModelHubMixin):
     def _save_pretrained(self, save_directory: Path) -> None:
         """Called by `push_to_hub`."""
         self.save_pretrained(save_directory)
+
+
+def held_out_names(name_or_path: str | Path) -> list[str]:
+    """Names of the objects kept out of a local checkpoint's training, from the ``held_out.txt`` beside it.
+
+    Raises:
+        CheckpointError: if the checkpoint has no such list.
+    """
+    folder = _local_folder(str(name_or_path))
+    path = None if folder is None else folder / HELD_OUT
+    if path is None or not path.is_file():
+        raise CheckpointError(f"The checkpoint {name_or_path} has no {HELD_OUT}, so which objects it saw is unknown.")
+    return path.read_text(encoding="utf-8").split()
 
 
 def _local_folder(name: str) -> Path | None:

@@ -91,6 +91,10 @@ class ReconstructorConfig:
             value = getattr(self, field.name)
             if isinstance(value, list):  # JSON has no tuples
                 object.__setattr__(self, field.name, tuple(value))
+            least = 0 if field.name in ("pixel_aligned_channels", "fine_samples") else 1
+            if isinstance(field.default, int) and not isinstance(field.default, bool):
+                if not isinstance(value, int) or value < least:
+                    raise ValueError(f"Field `{field.name}` must be an integer >= {least}, but got {value!r}.")
         for field_name, allowed in (
             ("encoder", get_args(EncoderKind)),
             ("plane_padding", get_args(Padding)),
@@ -204,7 +208,7 @@ PRESETS: dict[str, ReconstructorConfig] = {
         encoder_layers=4,
         encoder_heads=3,
         transformer_dim=192,
-        transformer_layers=6,
+        transformer_layers=4,
         transformer_heads=3,
         camera_dim=96,
         triplane_low=12,

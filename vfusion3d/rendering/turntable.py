@@ -17,8 +17,8 @@ from vfusion3d.cameras import Cameras, orbit
 from vfusion3d.errors import OutputError
 
 TURN_ELEVATION = 15.0  # degrees
-FRAMES = 48
-FRAMES_PER_SECOND = 24
+FRAMES = 24
+FRAMES_PER_SECOND = 12
 
 Progress = Callable[[int, int], None]
 """Called with (frames done, frames in all)."""
@@ -96,7 +96,9 @@ def write_video(frames: np.ndarray, path: str | Path, frames_per_second: int = F
         if "No space left" in words:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         last = words.splitlines()[-1] if words else f"exit status {done.returncode}"
-        raise OutputError(f"Video '{path}' could not be encoded ({last.rstrip('.')}); leave out the format mp4.")
+        raise OutputError(
+            f"Video '{Path(path).name}' could not be encoded ({last.rstrip('.')}); leave out the format mp4."
+        )
 
 
 def contact_sheet(images: Sequence[np.ndarray], columns: int, gap: int = 4) -> Image.Image:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +49,16 @@ class InputSettings:
     """Supervise over a random grey per view instead of white (OpenLRM does)."""
 
 
+S = TypeVar("S")
+
+
+def _from_plain(cls: type[S], value: S | dict[str, Any]) -> S:
+    """Settings from what a checkpoint holds: plain dictionaries and lists only."""
+    if not isinstance(value, dict):
+        return value
+    return cls(**{key: tuple(item) if isinstance(item, list) else item for key, item in value.items()})
+
+
 class CameraNoiseLike(Protocol):
     """What `vfusion3d.callbacks.CameraNoise` gives the module."""
 
@@ -88,6 +98,8 @@ class ReconstructorTraining(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        losses, optimizer = _from_plain(LossWeights, losses), _from_plain(OptimizerSettings, optimizer)
+        patches, inputs = _from_plain(PatchSettings, patches), _from_plain(InputSettings, inputs)
         if weights is None:
             self.model = TriplaneReconstructor(ReconstructorConfig.preset(architecture, **(changes or {})))
         else:

@@ -1,0 +1,182 @@
+import json
+import re
+
+import imageio.v3 as imageio
+import pytest
+import torch
+import trimesh
+from PIL import Image, ImageDraw
+
+from vfusion3d import ReconstructorConfig, TriplaneReconstructor
+from vfusion3d.commands.reconstruct import FORMATS, build_parser, folder_names, run
+from vfusion3d.errors import CheckpointError, OutputError, UsageError
+from vfusion3d.pipelines import MESH_RESOLUTION
+from vfusion3d.preprocessing import BORDER, ELEVATION
+from vfusion3d.rendering.turntable import FRAMES
+
+FAST = ["--resolution", "16", "--frames", "4", "--render-size", "16"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model")
+    TriplaneReconstructor(ReconstructorConfig.preset("tiny", iso_threshold=0.5)).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def picture(tmp_path) -> str:
+    return draw(tmp_path / "ball.png")
+
+
+def draw(path, colour="red") -> str:
+    path.parent.mkdir(exist_ok=True)
+    image = Image.new("RGB", (96, 96), "white")
+    ImageDraw.Draw(image).ellipse((25, 15, 70, 80), fill=colour)
+    image.save(path)
+    return str(path)
+
+
+def call(*arguments: str) -> int:
+    return run(build_parser().parse_args([*arguments]))
+
+
+def test_leaves_the_five_files(tmp_path, picture, model, capsys):
+    assert call(picture, "--output", str(tmp_path / "out"), "--model", model, *FAST) == 0
+    folder = tmp_path / "out" / "ball"
+    names = ["input.png", "mesh.glb", "report.json", "turntable.mp4", "views.png"]
+    assert sorted(p.name for p in folder.iterdir()) == names
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["ball"]
+    assert trimesh.load(folder / "mesh.glb", force="mesh").volume > 0
+    assert imageio.imread(folder / "turntable.mp4").shape == (4, 16, 16, 3)
+    assert Image.open(folder / "input.png").mode == "RGBA"
+    report = json.loads((folder / "report.json").read_text())
+    assert report["files"] == names and report["picture"] == picture
+    assert report["model"] == {"name": "tiny", "source": model, "licence": "Apache-2.0"}
+    assert set(report["seconds"]) == {"prepare", "reconstruct", "mesh", "write_mesh", "render", "write_views"}
+    assert "heuristic" in report["background"] and report["versions"]["torch"] == torch.__version__
+    assert (report["settings"]["elevation"], report["settings"]["border"]) == (ELEVATION, BORDER)
+    printed = capsys.readouterr()
+    assert str(folder) in printed.out and "ball: mesh" in printed.err and "ball: views" in printed.err
+
+
+def test_formats(tmp_path, picture, model):
+    assert (
+        call(picture, "--output", str(tmp_path / "o"), "--model", model, "--formats", "obj", "ply", "stl", *FAST) == 0
+    )
+    assert {p.name for p in (tmp_path / "o" / "ball").iterdir()} == {
+        *("mesh.obj", "mesh.ply", "mesh.stl", "views.png", "input.png", "report.json")
+    }
+
+
+def test_json_is_one_document_and_one_bad_picture_does_not_lose_the_others(tmp_path, picture, model, capsys):
+    (tmp_path / "text.png").write_text("no picture")
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "blank.png")
+    bad = [str(tmp_path / name) for name in ("text.png", "missing.png", "blank.png")]
+    pictures = [bad[0], bad[1], picture, bad[2]]
+    assert call(*pictures, "--output", str(tmp_path / "o"), "--model", model, "--formats", "glb", "--json", *FAST) == 2
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    assert [result["picture"] for result in document["results"]] == [picture]
+    assert [failure["picture"] for failure in document["failures"]] == bad
+    sentences = printed.err.strip().splitlines()[-3:]
+    assert sentences == [failure["error"] for failure in document["failures"]]
+    assert all(str(name) in sentence for name, sentence in zip(bad, sentences, strict=True))
+    assert [p.name for p in (tmp_path / "o").iterdir()] == ["ball"]
+
+
+def test_pictures_of_one_name_get_folders_of_their_own(tmp_path, model):
+    pictures = [draw(tmp_path / "a" / "x.png", "red"), draw(tmp_path / "b" / "x.png", "blue")]
+    assert call(*pictures, "--output", str(tmp_path / "o"), "--model", model, "--formats", "glb", *FAST) == 0
+    inputs = [Image.open(tmp_path / "o" / name / "input.png").getpixel((16, 16)) for name in ("x", "x_2")]
+    assert inputs[0][0] > 200 and inputs[1][2] > 200
+
+
+def test_folder_names():
+    assert folder_names(["a/x.png", "b/X.jpg", "x_2.png", "x.png", ".png", "."]) == [
+        *("x", "X_2", "x_2_2", "x_3", "png", "picture")
+    ]
+
+
+def test_no_surface_names_the_picture(tmp_path, picture, model, capsys):
+    config = json.loads((tmp_path.__class__(model) / "config.json").read_text()) | {"iso_threshold": 1e9}
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text(json.dumps(config))
+    (other / "model.safetensors").symlink_to(f"{model}/model.safetensors")
+    assert call(picture, "--output", str(tmp_path / "o"), "--model", str(other), *FAST) == 2
+    assert f"Picture '{picture}': The density stays under the threshold" in capsys.readouterr().err
+    assert list((tmp_path / "o").iterdir()) == []
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, picture, model, monkeypatch, capsys):
+    def full(number):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    assert call(picture, "--output", str(tmp_path / "o"), "--model", model, *FAST) == 2
+    assert f"Output '{tmp_path / 'o' / 'ball'}' cannot be written: the disk is full" in capsys.readouterr().err
+    assert list((tmp_path / "o").iterdir()) == []
+
+
+def test_interruption_leaves_nothing(tmp_path, picture, model, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vfusion3d.rendering.turntable.write_video", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        call(picture, "--output", str(tmp_path / "o"), "--model", model, *FAST)
+    assert list((tmp_path / "o").iterdir()) == []
+
+
+def test_existing_results(tmp_path, picture, model, capsys):
+    arguments = [picture, "--output", str(tmp_path / "o"), "--model", model, "--formats", "glb", *FAST]
+    assert call(*arguments) == 0
+    assert call(*arguments) == 2
+    assert "already exists" in capsys.readouterr().err
+    assert call(*arguments, "--overwrite") == 0
+
+
+def test_bad_output_folder(tmp_path, picture, model, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="a file is in the way"):
+        call(picture, "--output", str(tmp_path / "file"), "--model", model)
+
+    def refuse(**options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(OutputError, match="not permitted"):
+        call(picture, "--output", str(tmp_path / "o"), "--model", model)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--formats", "glb", "fbx"], f"Format 'fbx' is unknown; choose from {', '.join(FORMATS)}"),
+        (["--resolution", "4"], "--resolution must be between 16 and 1024, but got 4"),
+        (["--frames", "0"], "--frames"),
+        (["--render-size", "5000"], "--render-size"),
+        (["--elevation", "91"], "--elevation"),
+        (["--border", "0.6"], "--border"),
+        (["--device", "toaster"], "Device 'toaster' is not available"),
+    ],
+)
+def test_wrong_options(tmp_path, picture, model, options, words):
+    with pytest.raises(UsageError, match=words):
+        call(picture, "--output", str(tmp_path / "o"), "--model", model, *options)
+
+
+def test_unknown_model(tmp_path, picture):
+    with pytest.raises(CheckpointError, match="no-such-model"):
+        call(picture, "--output", str(tmp_path / "o"), "--model", "no-such-model")
+
+
+def test_help_states_the_true_defaults():
+    text = re.sub(r"\s+", " ", build_parser().format_help())
+    assert f"pictures were taken ({ELEVATION:g})" in text
+    assert f"of the object ({BORDER:g})" in text
+    assert f"for the mesh ({MESH_RESOLUTION})" in text
+    assert f"frames of the turntable ({FRAMES})" in text
+    assert "vfusion3d reconstruct owl.png --output out" in text

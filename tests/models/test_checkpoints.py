@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vfusion3d import ReconstructorConfig, TriplaneReconstructor
+from vfusion3d.errors import CheckpointError, OutputError
+from vfusion3d.models.checkpoints import held_out_names
+
+
+@pytest.fixture
+def saved(tmp_path):
+    model = TriplaneReconstructor("tiny")
+    model.save_pretrained(tmp_path / "model")
+    return model, tmp_path / "model"
+
+
+def test_round_trip(saved):
+    model, folder = saved
+    loaded = TriplaneReconstructor.from_pretrained(folder)
+    assert loaded.config == model.config and not loaded.training
+    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[key])
+
+
+def test_half_precision_file(saved, tmp_path):
+    model, folder = saved
+    model.save_pretrained(tmp_path / "half", dtype=torch.float16)
+    assert (tmp_path / "half" / "model.safetensors").stat().st_size < 0.6 * (
+        folder / "model.safetensors"
+    ).stat().st_size
+    loaded = TriplaneReconstructor.from_pretrained(tmp_path / "half")
+    assert loaded.decoder.positions.dtype == torch.float32
+    torch.testing.assert_close(loaded.decoder.positions, model.decoder.positions, atol=1e-3, rtol=1e-3)
+
+
+def test_loading_prints_nothing(saved, capsys):
+    TriplaneReconstructor.from_pretrained(saved[1])
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err == ""
+
+
+def check(path, sentence):
+    with pytest.raises(CheckpointError, match=sentence) as caught:
+        TriplaneReconstructor.from_pretrained(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_truncated_weights(saved):
+    path = saved[1] / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:5000])
+    check(saved[1], "not a complete safetensors file")
+
+
+def test_other_architecture(saved):
+    other = TriplaneReconstructor(ReconstructorConfig.preset("tiny", transformer_layers=1))
+    other.save_pretrained(saved[1].parent / "other")
+    (saved[1].parent / "other" / "config.json").write_bytes((saved[1] / "config.json").read_bytes())
+    check(saved[1].parent / "other", "belongs to another architecture")
+
+
+def test_other_shapes(saved):
+    config = json.loads((saved[1] / "config.json").read_text())
+    config["triplane_channels"] = 4
+    (saved[1] / "config.json").write_text(json.dumps(config))
+    check(saved[1], "differently shaped")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [("{", "cannot be read as JSON"), ("[]", "not a JSON object"), ('{"colour": 1}', "Unknown key"),
+     ('{"encoder": "clip"}', "not valid"), ('{"field_dim": "wide", "encoder_heads": 0}', "not valid")],
+)  # fmt: skip
+def test_bad_config(saved, text, sentence):
+    (saved[1] / "config.json").write_text(text)
+    check(saved[1], sentence)
+
+
+def test_missing_files(saved, tmp_path):
+    (tmp_path / "empty").mkdir()
+    check(tmp_path / "empty", "holds no config.json")
+    (saved[1] / "model.safetensors").unlink()
+    check(saved[1], "holds no model.safetensors")
+
+
+def test_unknown_name_and_file(saved):
+    check("giant", "Unknown model 'giant'")
+    check("./nowhere", "Unknown model")
+    check(saved[1] / "config.json", "is a file, but a model is a folder")
+
+
+def test_hub_name_while_offline(tmp_path):
+    with pytest.raises(CheckpointError, match="cannot be reached"):
+        TriplaneReconstructor.from_pretrained("nobody/nothing", cache_dir=tmp_path, local_files_only=True)
+
+
+def test_unwritable_folder(saved, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="Cannot write the checkpoint"):
+        saved[0].save_pretrained(tmp_path / "file")
+
+
+def test_full_disk_keeps_the_old_checkpoint(saved, monkeypatch):
+    model, folder = saved
+    before = (folder / "model.safetensors").read_bytes()
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vfusion3d.models.checkpoints.save_file", full)
+    with pytest.raises(OutputError, match="No space left"):
+        model.save_pretrained(folder)
+    assert (folder / "model.safetensors").read_bytes() == before
+    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_no_held_out_list(saved):
+    with pytest.raises(CheckpointError, match=r"no held_out\.txt"):
+        held_out_names(saved[1])
+
+
+def test_shipped_checkpoint():
+    model = TriplaneReconstructor.from_pretrained("nano")
+    assert model.config.license == "Apache-2.0"
+    assert len(held_out_names("nano")) > 50
+    from vfusion3d.models.checkpoints import _local_folder
+
+    folder = _local_folder("nano")
+    assert sum(p.stat().st_size for p in folder.iterdir()) < 15 * 2**20
+    assert all(v.dtype == torch.float16 for v in load_file(folder / "model.safetensors").values())
