@@ -48,7 +48,7 @@ def evaluate(model: TriplaneReconstructor, scene: Scene) -> tuple[dict[str, dict
     mask = rgba[:, 3:]
     views = rgba[:, :3] + 1 - mask
     images, camera = recentre_inputs(rgba[:1], scene.cameras[:1], model.config.image_size, torch.tensor([BORDER]))
-    rendered = model(images, camera).render(scene.cameras[1:].unsqueeze(0), scene.height, scene.width)
+    rendered = model(images, camera).render(scene.cameras[1:].unsqueeze(0), scene.height, scene.width, skip_empty=True)
     target, solid = views[1:], mask[1:]
     rgb, opacity = rendered.rgb[0].clamp(0, 1), rendered.opacity[0]
     pasted, pasted_mask = views[:1].expand_as(target), mask[:1].expand_as(solid)
@@ -64,6 +64,7 @@ def evaluate(model: TriplaneReconstructor, scene: Scene) -> tuple[dict[str, dict
 
 
 def main() -> int:
+    """Score the scenes and print the means; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenes", help="folder of scenes written by `vfusion3d render --layout benchmark`")
     parser.add_argument("--model", default="nano", help="shipped name, folder or owner/name (default: nano)")
@@ -90,7 +91,10 @@ def main() -> int:
         return 2
     methods = ("model", "input pasted", "all white")
     means = {
-        method: {key: sum(row[method][key] for row in rows.values()) / len(rows) for key in ("psnr", "foreground_psnr", "iou")}
+        method: {
+            key: sum(row[method][key] for row in rows.values()) / len(rows)
+            for key in ("psnr", "foreground_psnr", "iou")
+        }
         for method in methods
     }
     if arguments.sheet:

@@ -51,7 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _help() -> str:
-    lines = ["usage: vfusion3d COMMAND [OPTIONS]", "", "From one picture to a 3D asset, and all the training behind it.", ""]
+    lines = [
+        "usage: vfusion3d COMMAND [OPTIONS]",
+        "",
+        "From one picture to a 3D asset, and all the training behind it.",
+        "",
+    ]
     lines += [f"  {name:<12} {text}" for name, text in (COMMANDS | TRAINING).items()]
     lines += ["", "`vfusion3d COMMAND --help` explains a command; `vfusion3d --version` names the version."]
     return "\n".join(lines)

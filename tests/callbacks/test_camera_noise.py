@@ -29,14 +29,18 @@ def test_noise_is_a_function_of_sample_and_epoch_and_independent_per_view():
     noise = CameraNoise()
     cameras, both = batch([3, 9])
     second, alone = cameras[1:], {"sample": torch.tensor([9]), "epoch": torch.tensor([0])}
-    torch.testing.assert_close(noise.apply(cameras, both, "render").poses[1:], noise.apply(second, alone, "render").poses)
+    torch.testing.assert_close(
+        noise.apply(cameras, both, "render").poses[1:], noise.apply(second, alone, "render").poses
+    )
     other = noise.apply(second, {**alone, "epoch": torch.tensor([1])}, "render")
     assert not torch.allclose(other.poses, noise.apply(second, alone, "render").poses)
     moved = (noise.apply(cameras, both, "render").centers - cameras.centers).reshape(-1, 3)
     assert len(torch.unique(moved, dim=0)) == 8
 
 
-@pytest.mark.parametrize(("targets", "changed"), [("source", {"source"}), ("render", {"render"}), ("both", {"source", "render"})])
+@pytest.mark.parametrize(
+    ("targets", "changed"), [("source", {"source"}), ("render", {"render"}), ("both", {"source", "render"})]
+)
 def test_targets(targets, changed):
     cameras, b = batch([1])
     for target in ("source", "render"):

@@ -104,9 +104,7 @@ def test_presets_build_on_meta(name):
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["dinov2", "dinov2_registers"])
 def test_dinov2_encoders(kind):
-    model, images, cameras = make(
-        1, encoder=kind, image_alpha=False, pixel_aligned_channels=0, patch_size=14, image_size=56
-    )
+    model, _, cameras = make(1, encoder=kind, image_alpha=False, pixel_aligned_channels=0, patch_size=14, image_size=56)
     triplanes = model(torch.rand(1, 3, 56, 56), cameras)
     features = model.encoder(torch.rand(2, 3, 56, 56)).tokens
     assert features.shape == (2, 1 + 16, 24)

@@ -27,7 +27,9 @@ def module(**changes) -> ReconstructorTraining:
 
 
 def data(**changes) -> ProceduralDataModule:
-    return ProceduralDataModule(**{"samples_per_epoch": 8, "batch_size": 4, "resolution": 24, "val_samples": 2, **changes})
+    return ProceduralDataModule(
+        **{"samples_per_epoch": 8, "batch_size": 4, "resolution": 24, "val_samples": 2, **changes}
+    )
 
 
 class Trace(Callback):
@@ -38,7 +40,9 @@ class Trace(Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         rate = trainer.optimizers[0].param_groups[0]["lr"]
-        self.steps.append((pl_module.render_resolution, round(rate, 9), batch["sample"].tolist(), float(outputs["loss"])))
+        self.steps.append(
+            (pl_module.render_resolution, round(rate, 9), batch["sample"].tolist(), float(outputs["loss"]))
+        )
 
 
 def trainer(tmp_path, trace, epochs=4, **changes) -> Trainer:
@@ -48,9 +52,16 @@ def trainer(tmp_path, trace, epochs=4, **changes) -> Trainer:
         CameraNoise(targets="both"),
     ]
     return Trainer(
-        accelerator="cpu", devices=1, max_epochs=epochs, logger=False, enable_progress_bar=False, enable_model_summary=False,
-        default_root_dir=tmp_path, callbacks=[*schedules, trace, *changes.pop("callbacks", [])], **changes,
-    )  # fmt: skip
+        accelerator="cpu",
+        devices=1,
+        max_epochs=epochs,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        callbacks=[*schedules, trace, *changes.pop("callbacks", [])],
+        **changes,
+    )
 
 
 def batch_of(dm: ProceduralDataModule):
@@ -73,7 +84,9 @@ def test_it_learns():
 
 def test_schedules_and_files(tmp_path):
     trace = Trace()
-    run = trainer(tmp_path, trace, callbacks=[ExportModel(str(tmp_path / "model")), NovelViewSheets(str(tmp_path / "views"))])
+    run = trainer(
+        tmp_path, trace, callbacks=[ExportModel(str(tmp_path / "model")), NovelViewSheets(str(tmp_path / "views"))]
+    )
     model = module()
     run.fit(model, data())
     assert [step[0] for step in trace.steps] == [8, 8, 16, 16, 16, 24, 24, 24]
@@ -104,7 +117,9 @@ def test_resume_equals_an_uninterrupted_run(tmp_path):
 
 
 def test_checkpoint_is_safe_and_holds_no_loss_network(tmp_path):
-    model = module(losses=LossWeights(perceptual=1.0, trunk="squeeze", trunk_weights="random"), patches=PatchSettings(size=32))
+    model = module(
+        losses=LossWeights(perceptual=1.0, trunk="squeeze", trunk_weights="random"), patches=PatchSettings(size=32)
+    )
     run = trainer(tmp_path, Trace(), max_steps=1, limit_val_batches=0)
     run.callbacks = [c for c in run.callbacks if not isinstance(c, ResolutionSchedule)]
     model.render_resolution = 32
@@ -120,7 +135,7 @@ def test_supervision_is_exact_for_a_perfect_model():
     """Targets and cameras fit: a ball rendered by the ray-caster's rule has the patches the module cuts."""
     model, batch = module(), batch_of(data(batch_size=2))
     model.render_resolution = 16
-    target, cameras, jitter = model._targets(batch)
+    target, _, jitter = model._targets(batch)
     assert target.shape == (2, 4, 4, 8, 8) and jitter.shape == (2, 4, 64, 2)
     from vfusion3d.data.resize import area_resize
 

@@ -49,7 +49,10 @@ def test_recentring_is_a_change_of_intrinsics():
     window, camera = recentre_inputs(images, cameras, 32, torch.tensor([0.1]))
     solid = window[0, 3] > 0.99
     rows, columns = solid.any(1).nonzero()[:, 0], solid.any(0).nonzero()[:, 0]
-    assert abs(float(rows.min() + rows.max()) / 2 - 15.5) <= 0.6 and abs(float(columns.min() + columns.max()) / 2 - 15.5) <= 0.6
+    assert (
+        abs(float(rows.min() + rows.max()) / 2 - 15.5) <= 0.6
+        and abs(float(columns.min() + columns.max()) / 2 - 15.5) <= 0.6
+    )
     assert abs(int(rows.max() - rows.min()) + 1 - 0.8 * 32) <= 2
     _, directions = camera.rays(32, 32)
     points = cameras.centers[:, None] + directions.reshape(1, -1, 3) * 3

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 
 from vfusion3d.cameras import Cameras, rigid_noise
 from vfusion3d.data.batches import MultiViewBatch
@@ -57,10 +57,10 @@ class CameraNoise(Callback):
         unit = unit.view(*cameras.shape, 10)
         return rigid_noise(cameras, self.rotation, self.translation, self.intrinsics, unit)
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Hand the noise to the module."""
         pl_module.camera_noise = self
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Take it back, so that evaluation is exact."""
         pl_module.camera_noise = None

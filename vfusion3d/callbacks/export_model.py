@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
+
+from vfusion3d.models import TriplaneReconstructor
 
 
 class ExportModel(Callback):
@@ -24,12 +27,12 @@ class ExportModel(Callback):
     ) -> None:
         self.dirpath, self.half, self.name, self.license = dirpath, half, name, license
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Write the model."""
         if not trainer.is_global_zero:
             return
         folder = Path(self.dirpath or Path(trainer.log_dir or trainer.default_root_dir) / "model")
-        model = pl_module.model
-        changes = {k: v for k, v in (("name", self.name), ("license", self.license)) if v is not None}
+        model: TriplaneReconstructor = pl_module.model
+        changes: dict[str, Any] = {k: v for k, v in (("name", self.name), ("license", self.license)) if v is not None}
         model.config = dataclasses.replace(model.config, **changes)
         model.save_pretrained(folder, dtype=torch.float16 if self.half else torch.float32)

@@ -77,4 +77,4 @@ class LearningRateRestart(Callback):
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group.setdefault("rate_scale", 1.0)
-        self.log("lr", rate, prog_bar=True)
+        pl_module.log("lr", rate, prog_bar=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -21,7 +22,9 @@ class NovelViewSheets(Callback):
         self.dirpath, self.objects = dirpath, objects
         self._rows: list[torch.Tensor] = []
 
-    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx, dataloader_idx=0) -> None:  # type: ignore[no-untyped-def,override]  # noqa: ANN001, E501
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         """Render the first objects."""
         room = self.objects - len(self._rows)
         if room <= 0 or not trainer.is_global_zero:

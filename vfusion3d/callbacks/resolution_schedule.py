@@ -6,7 +6,7 @@ from bisect import bisect_right
 from itertools import accumulate
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 
 from vfusion3d.callbacks.progress import samples_per_epoch, samples_seen
 from vfusion3d.errors import UsageError
@@ -62,7 +62,7 @@ class ResolutionSchedule(Callback):
         stage = bisect_right(list(accumulate(self.epochs)), epoch + 1e-9)
         return self.resolutions[min(stage, len(self.resolutions) - 1)]
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Check the stages against the patch size."""
         patch = pl_module.patches.size
         smallest = min(self.resolutions or [self.uniform[0] if self.uniform else patch])
@@ -72,9 +72,9 @@ class ResolutionSchedule(Callback):
                 "raise `resolutions` or lower `patches.size`."
             )
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Set the module's resolution for this step."""
         resolution = self.resolution(samples_seen(pl_module) / samples_per_epoch(trainer))
         pl_module.render_resolution = resolution
         side = resolution if isinstance(resolution, int) else resolution[1]
-        self.log("resolution", float(side), prog_bar=True)
+        pl_module.log("resolution", float(side), prog_bar=True)

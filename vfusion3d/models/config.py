@@ -27,7 +27,7 @@ class ReconstructorConfig:
     """Licence of the weights; written into reports."""
 
     encoder: EncoderKind = "dinov2"
-    """``dinov2`` and ``dinov2_registers`` are the transformers models, ``vit`` a small one with a convolutional stem."""
+    """``dinov2`` and ``dinov2_registers`` are transformers models, ``vit`` a small one with a convolutional stem."""
     image_size: int = 512
     """Side of the square input picture in pixels."""
     image_alpha: bool = False
@@ -66,6 +66,9 @@ class ReconstructorConfig:
     """Linear layers of the point MLP, at least 2."""
     pixel_aligned_channels: int = 0
     """Source-picture features sampled where a point projects; 0 for none (released models; ``vit`` only)."""
+    depth_frequencies: int = 0
+    """Adds a point's depth in the source camera and this many octaves of its sine and cosine to its features, so
+    that a pixel's features can say how thick the object is there (as PIFu, arXiv 1905.05172); 0 for none."""
     plane_padding: Padding = "zeros"
     """What lies beyond the outermost texel centre: ``zeros`` for released weights, ``border`` repeats it."""
     density_bias: float = -1.0
@@ -91,21 +94,24 @@ class ReconstructorConfig:
             value = getattr(self, field.name)
             if isinstance(value, list):  # JSON has no tuples
                 object.__setattr__(self, field.name, tuple(value))
-            least = 0 if field.name in ("pixel_aligned_channels", "fine_samples") else 1
-            if isinstance(field.default, int) and not isinstance(field.default, bool):
-                if not isinstance(value, int) or value < least:
-                    raise ValueError(f"Field `{field.name}` must be an integer >= {least}, but got {value!r}.")
+            least = 0 if field.name in ("pixel_aligned_channels", "depth_frequencies", "fine_samples") else 1
+            counted = isinstance(field.default, int) and not isinstance(field.default, bool)
+            if counted and (not isinstance(value, int) or value < least):
+                raise ValueError(f"Field `{field.name}` must be an integer >= {least}, but got {value!r}.")
         for field_name, allowed in (
             ("encoder", get_args(EncoderKind)),
             ("plane_padding", get_args(Padding)),
             ("source_frame", get_args(SourceFrame)),
         ):
             if getattr(self, field_name) not in allowed:
-                raise ValueError(f"Field `{field_name}` must be one of {allowed}, but got {getattr(self, field_name)!r}.")
+                raise ValueError(
+                    f"Field `{field_name}` must be one of {allowed}, but got {getattr(self, field_name)!r}."
+                )
         for dim, heads in (("encoder_dim", "encoder_heads"), ("transformer_dim", "transformer_heads")):
             if getattr(self, dim) % getattr(self, heads):
                 raise ValueError(
-                    f"Field `{dim}` must be a multiple of `{heads}`, but got {getattr(self, dim)} and {getattr(self, heads)}."
+                    f"Field `{dim}` must be a multiple of `{heads}`, "
+                    f"but got {getattr(self, dim)} and {getattr(self, heads)}."
                 )
         if self.triplane_high % self.triplane_low:
             raise ValueError(
@@ -141,7 +147,7 @@ class ReconstructorConfig:
             raise CheckpointError(f"The model configuration is not valid: {error}") from error
 
     @classmethod
-    def preset(cls, name: str, **changes: Any) -> ReconstructorConfig:
+    def preset(cls, name: str, /, **changes: Any) -> ReconstructorConfig:
         """A named architecture (random weights until trained or loaded).
 
         Args:
@@ -216,11 +222,12 @@ PRESETS: dict[str, ReconstructorConfig] = {
         triplane_channels=32,
         field_dim=64,
         pixel_aligned_channels=32,
+        depth_frequencies=4,
         plane_padding="border",
         density_sphere_slope=4.0,
         coarse_samples=32,
         fine_samples=24,
-        render_size=256,
+        render_size=192,
         iso_threshold=10.0,
     ),
     "tiny": ReconstructorConfig(
@@ -242,6 +249,7 @@ PRESETS: dict[str, ReconstructorConfig] = {
         triplane_channels=8,
         field_dim=16,
         pixel_aligned_channels=8,
+        depth_frequencies=2,
         plane_padding="border",
         density_sphere_slope=4.0,
         coarse_samples=12,

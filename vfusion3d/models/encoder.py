@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -35,25 +36,27 @@ class DinoEncoder(nn.Module):
         super().__init__()
         import transformers
 
-        registers = config.encoder == "dinov2_registers"
-        kind = transformers.Dinov2WithRegistersConfig if registers else transformers.Dinov2Config
-        settings = kind(
-            hidden_size=config.encoder_dim,
-            num_hidden_layers=config.encoder_layers,
-            num_attention_heads=config.encoder_heads,
-            patch_size=config.patch_size,
-            image_size=37 * config.patch_size,
-            **({"num_register_tokens": 4} if registers else {}),
-        )
-        self.registers = 4 if registers else 0
-        model = transformers.Dinov2WithRegistersModel if registers else transformers.Dinov2Model
-        self.model = model(settings)
+        sizes: dict[str, Any] = {
+            "hidden_size": config.encoder_dim,
+            "num_hidden_layers": config.encoder_layers,
+            "num_attention_heads": config.encoder_heads,
+            "patch_size": config.patch_size,
+            "image_size": 37 * config.patch_size,
+        }
+        self.registers = 4 if config.encoder == "dinov2_registers" else 0
+        self.model: transformers.PreTrainedModel
+        if self.registers:
+            settings = transformers.Dinov2WithRegistersConfig(num_register_tokens=self.registers, **sizes)
+            self.model = transformers.Dinov2WithRegistersModel(settings)
+        else:
+            self.model = transformers.Dinov2Model(transformers.Dinov2Config(**sizes))
         # Never used without masking; DDP fails on parameters that get no gradient.
-        self.model.embeddings.mask_token.requires_grad_(False)
+        self.model.get_parameter("embeddings.mask_token").requires_grad_(False)
         self.register_buffer("mean", torch.tensor(config.image_mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.image_std).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> ImageFeatures:
+        """Tokens ``[B, 1 + n^2, encoder_dim]`` of pictures ``[B, 3, S, S]`` in [0, 1] (more channels are ignored)."""
         tokens = self.model((images[:, :3] - self.mean) / self.std).last_hidden_state
         return ImageFeatures(torch.cat([tokens[:, :1], tokens[:, 1 + self.registers :]], dim=1), None)
 
@@ -81,7 +84,7 @@ class StemViT(nn.Module):
         widths = [channels] + [max(24, dim // 2 ** (halvings - 1 - k)) for k in range(halvings - 1)] + [dim]
         self.stem = nn.ModuleList(
             nn.Sequential(nn.Conv2d(a, b, 3, stride=2, padding=1), nn.GroupNorm(4, b), nn.GELU())
-            for a, b in zip(widths[:-1], widths[1:], strict=True)
+            for a, b in pairwise(widths)
         )
         side = config.image_size // config.patch_size
         self.positions = nn.Parameter(torch.randn(1, side * side, dim) * 0.02)
@@ -100,6 +103,7 @@ class StemViT(nn.Module):
         self.register_buffer("std", std, persistent=False)
 
     def forward(self, images: Tensor) -> ImageFeatures:
+        """Tokens ``[B, n^2, encoder_dim]`` and pixel features of pictures ``[B, 3 or 4, S, S]`` in [0, 1]."""
         x = pixels = (images - self.mean) / self.std
         half = None
         for stage in self.stem:

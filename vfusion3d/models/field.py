@@ -8,6 +8,9 @@ pass over memory.
 
 from __future__ import annotations
 
+from itertools import pairwise
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,10 +24,12 @@ class TriplaneField(nn.Module):
 
     def __init__(self, config: ReconstructorConfig) -> None:
         super().__init__()
-        width = 3 * config.triplane_channels + config.pixel_aligned_channels
+        self.depth_frequencies = config.depth_frequencies
+        self.depth_features = 1 + 2 * config.depth_frequencies if config.depth_frequencies else 0
+        width = 3 * config.triplane_channels + config.pixel_aligned_channels + self.depth_features
         sizes = [width] + [config.field_dim] * (config.field_layers - 1) + [4]
         modules: list[nn.Module] = []
-        for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+        for fan_in, fan_out in pairwise(sizes):
             linear = nn.Linear(fan_in, fan_out)
             nn.init.zeros_(linear.bias)
             modules += [linear, nn.ReLU()]
@@ -33,6 +38,16 @@ class TriplaneField(nn.Module):
         self.density_bias = config.density_bias
         self.sphere_slope = config.density_sphere_slope
         self.sphere_radius = config.density_sphere_radius
+
+    @property
+    def first(self) -> nn.Linear:
+        """The layer that reads the features."""
+        return cast(nn.Linear, self.layers[0])
+
+    @property
+    def last(self) -> nn.Linear:
+        """The layer that answers with raw density and colour."""
+        return cast(nn.Linear, self.layers[-1])
 
     def project(self, planes: Tensor, source_features: Tensor | None) -> list[Tensor]:
         """First layer applied to the texels of one object, padded by one texel for interpolation at the rim.
@@ -44,7 +59,7 @@ class TriplaneField(nn.Module):
         Returns:
             One map ``[field_dim, R + 2, R + 2]`` per plane, then the source map (zero beyond the picture).
         """
-        weight = self.layers[0].weight
+        weight = self.first.weight
         channels = planes.shape[1]
         maps = []
         mode = "constant" if self.padding == "zeros" else "replicate"
@@ -52,9 +67,27 @@ class TriplaneField(nn.Module):
             projected = F.conv2d(plane[None], weight[:, k * channels : (k + 1) * channels, None, None])
             maps.append(F.pad(projected, (1, 1, 1, 1), mode=mode)[0])
         if source_features is not None:
-            projected = F.conv2d(source_features[None], weight[:, 3 * channels :, None, None])
+            last = 3 * channels + source_features.shape[0]
+            projected = F.conv2d(source_features[None], weight[:, 3 * channels : last, None, None])
             maps.append(F.pad(projected, (1, 1, 1, 1))[0])
         return maps
+
+
+def depth_features(depth: Tensor, distance: Tensor, frequencies: int) -> Tensor:
+    """Depth relative to the world's origin, and octaves of its sine and cosine.
+
+    Args:
+        depth: Along the source camera's axis, ``[N]``, world units.
+        distance: Of the source camera from the origin, ``[]``.
+        frequencies: Octaves; the slowest has a period of 4 world units.
+
+    Returns:
+        ``[N, 1 + 2 frequencies]``.
+    """
+    offset = depth - distance
+    octaves = 2.0 ** torch.arange(frequencies, device=depth.device, dtype=depth.dtype) * (torch.pi / 2)
+    phases = offset[:, None] * octaves
+    return torch.cat([offset[:, None], torch.sin(phases), torch.cos(phases)], dim=-1)
 
 
 class ObjectField:
@@ -64,7 +97,8 @@ class ObjectField:
         field: The point MLP.
         planes: ``[3, C, R, R]``.
         source_features: ``[P, h, w]`` or None.
-        source_camera: Camera of the source picture in the model's frame, shape ``[]``; needed with features.
+        source_camera: Camera of the source picture in the model's frame, shape ``[]``; needed with features or
+            depth frequencies.
     """
 
     def __init__(
@@ -87,12 +121,12 @@ class ObjectField:
     def density_and_colour(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Density ``[N]`` and colour ``[N, 3]`` in [-0.001, 1.001] at points ``[N, 3]``."""
         hidden = self._hidden(points)
-        last = self.field.layers[-1]
+        last = self.field.last
         raw = F.linear(hidden, last.weight, last.bias).float()
         return self._activate(raw[:, 0], points), torch.sigmoid(raw[:, 1:]) * 1.002 - 0.001
 
     def _density(self, hidden: Tensor, points: Tensor) -> Tensor:
-        last = self.field.layers[-1]
+        last = self.field.last
         return self._activate(F.linear(hidden, last.weight[:1], last.bias[:1])[:, 0].float(), points)
 
     def _activate(self, raw: Tensor, points: Tensor) -> Tensor:
@@ -105,10 +139,11 @@ class ObjectField:
         """Activations before the last layer, ``[N, field_dim]``."""
         x, y, z = points.unbind(-1)
         places = [((x + 1) / 2, (y + 1) / 2), ((x + 1) / 2, (z + 1) / 2), ((z + 1) / 2, (y + 1) / 2)]
-        if len(self.shapes) == 4:
-            assert self.source_camera is not None
-            uv, _ = self.source_camera.project(points)
-            places.append((uv[:, 0], uv[:, 1]))
+        camera, depth = self.source_camera, None
+        if camera is not None and (len(self.shapes) == 4 or self.field.depth_frequencies):
+            uv, depth = camera.project(points)
+            if len(self.shapes) == 4:
+                places.append((uv[:, 0], uv[:, 1]))
         rows, weights, start = [], [], 0
         for (height, width), (u, v) in zip(self.shapes, places, strict=True):
             row, weight = _bilinear(u, v, height, width)
@@ -116,7 +151,11 @@ class ObjectField:
             weights.append(weight)
             start += height * width
         x = F.embedding_bag(torch.cat(rows, -1), self.table, mode="sum", per_sample_weights=torch.cat(weights, -1))
-        x = x + self.field.layers[0].bias
+        first = self.field.first
+        x = x + first.bias
+        if camera is not None and depth is not None and self.field.depth_frequencies:
+            extra = depth_features(depth, camera.centers.norm(), self.field.depth_frequencies)
+            x = x + F.linear(extra, first.weight[:, -self.field.depth_features :])
         for layer in self.field.layers[1:-1]:
             x = layer(x)
         return x

@@ -106,4 +106,5 @@ class TriplaneReconstructor(nn.Module, HubCheckpoints):
         return sum(p.numel() for p in self.parameters())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Triplanes:
+        """`forward`, with its hooks and its return type."""
         return super().__call__(*args, **kwargs)

@@ -18,6 +18,7 @@ class CameraEmbedding(nn.Module):
         self.layers = nn.Sequential(nn.Linear(16, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, vectors: Tensor) -> Tensor:
+        """Embeddings ``[B, camera_dim]`` of source vectors ``[B, 16]``."""
         return self.layers(vectors)
 
 
@@ -30,6 +31,7 @@ class ModulatedNorm(nn.Module):
         self.modulation = nn.Linear(camera_dim, 2 * dim)
 
     def forward(self, x: Tensor, camera: Tensor) -> Tensor:
+        """Tokens ``[B, N, dim]`` normalised and modulated by camera embeddings ``[B, camera_dim]``."""
         shift, scale = self.modulation(F.silu(camera))[:, None].chunk(2, dim=-1)
         return self.norm(x) * (1 + scale) + shift
 
@@ -46,6 +48,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(dim, dim, bias=False)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        """What tokens ``[B, N, dim]`` gather from context ``[B, M, context_dim]``, ``[B, N, dim]``."""
         query, key, value = (
             projection(source).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for projection, source in ((self.query, x), (self.key, context), (self.value, context))
@@ -80,6 +83,7 @@ class DecoderLayer(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
 
     def forward(self, x: Tensor, image: Tensor, camera: Tensor) -> Tensor:
+        """Next tokens ``[B, N, dim]`` from image tokens ``[B, T, encoder_dim]`` and camera ``[B, camera_dim]``."""
         x = x + self.cross_attention(self.norm1(x, camera), image)
         y = self.norm2(x, camera)
         x = x + self.self_attention(y, y)
@@ -105,6 +109,7 @@ class TriplaneDecoder(nn.Module):
         self.gradient_checkpointing = False
 
     def forward(self, image: Tensor, camera: Tensor) -> Tensor:
+        """Planes ``[B, 3, C, R, R]`` from image tokens ``[B, T, encoder_dim]`` and camera ``[B, camera_dim]``."""
         x = self.positions.expand(len(image), -1, -1)
         for layer in self.layers:
             if self.gradient_checkpointing and torch.is_grad_enabled():

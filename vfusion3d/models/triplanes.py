@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vfusion3d.cameras import Cameras
 from vfusion3d.models.field import ObjectField, TriplaneField
-from vfusion3d.rendering import render_rays
+from vfusion3d.rendering import OccupancyGrid, render_rays
 
 
 class Rendering(NamedTuple):
@@ -58,6 +58,7 @@ class Triplanes:
         self.coarse_samples = coarse_samples
         self.fine_samples = fine_samples
         self._fields: dict[int, ObjectField] = {}
+        self._grids: dict[int, OccupancyGrid] = {}
 
     def __len__(self) -> int:
         return len(self.planes)
@@ -91,6 +92,18 @@ class Triplanes:
             self._fields[index] = field
         return field
 
+    def occupancy(self, index: int) -> OccupancyGrid:
+        """Where one object may be, in the model's frame; made once.
+
+        Raises:
+            RuntimeError: while gradients are recorded, which empty space would not get.
+        """
+        if torch.is_grad_enabled():
+            raise RuntimeError("`skip_empty` renders without gradients only: wrap the call in torch.no_grad().")
+        if index not in self._grids:
+            self._grids[index] = OccupancyGrid(self.object_field(index))
+        return self._grids[index]
+
     def render(
         self,
         cameras: Cameras,
@@ -102,6 +115,7 @@ class Triplanes:
         jitter: Tensor | None = None,
         chunk: int = 16384,
         recompute: bool = True,
+        skip_empty: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> Rendering:
         """Render every object from its own cameras.
@@ -114,6 +128,8 @@ class Triplanes:
             jitter: Uniform numbers in [0, 1) that shift samples, ``[B, V, height * width, 2]``; None (default)
                 gives the same picture every time.
             chunk, recompute: See `vfusion3d.rendering.render_rays`.
+            skip_empty: Evaluate only where a coarse occupancy grid found something: several times faster, no
+                longer exact (`vfusion3d.rendering.OccupancyGrid`). Without gradients only.
             progress: Called with the number of rays finished.
 
         Raises:
@@ -126,8 +142,9 @@ class Triplanes:
         origins, directions = cameras.to(self.to_model).transform(self.to_model[:, None]).rays(height, width)
         colours, opacities, depths = [], [], []
         for index in range(len(self)):
+            grid = self.occupancy(index) if skip_empty else None
             rays = render_rays(
-                self.object_field(index),
+                self.object_field(index) if grid is None else grid,
                 origins[index].reshape(-1, 3),
                 directions[index].reshape(-1, 3),
                 coarse,
@@ -135,6 +152,7 @@ class Triplanes:
                 None if jitter is None else jitter[index].reshape(-1, 2),
                 chunk,
                 recompute,
+                None if grid is None else grid.rays_that_meet,
                 progress,
             )
             colours.append(rays.rgb + (1 - rays.opacity)[:, None] * background)
@@ -142,7 +160,9 @@ class Triplanes:
             depths.append(rays.depth)
         shape = (len(self), cameras.shape[1], height, width)
         rgb = torch.stack(colours).view(*shape, 3).permute(0, 1, 4, 2, 3)
-        return Rendering(rgb, torch.stack(opacities).view(shape)[:, :, None], torch.stack(depths).view(shape)[:, :, None])
+        return Rendering(
+            rgb, torch.stack(opacities).view(shape)[:, :, None], torch.stack(depths).view(shape)[:, :, None]
+        )
 
     def density(self, points: Tensor, chunk: int = 65536) -> Tensor:
         """Density ``[B, N]`` per world unit at world points ``[B, N, 3]``; 0 outside the field."""

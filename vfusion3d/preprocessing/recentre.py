@@ -63,7 +63,7 @@ def object_window(alpha: np.ndarray, border: float = BORDER, name: str = "The pi
     rows, columns = np.flatnonzero(kept.any(1)), np.flatnonzero(kept.any(0))
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     side = max(bottom - top, right - left) / (1 - 2 * border)
-    return Window((left + right - side) / 2, (top + bottom - side) / 2, side)
+    return Window(float(left + right - side) / 2, float(top + bottom - side) / 2, float(side))
 
 
 def crop_window(rgba: Image.Image, window: Window, size: int) -> Tensor:

@@ -31,6 +31,11 @@ def textbook_field(triplanes: Any, points: Tensor) -> tuple[Tensor, Tensor]:
         grid = (uv * 2 - 1)[None, :, None]
         seen = F.grid_sample(triplanes.source_features[:1], grid, "bilinear", "zeros", align_corners=False)
         features.append(seen[0, :, :, 0].T)
+    if field.depth_frequencies:
+        camera = triplanes.source_cameras[0]
+        offset = (camera.centers - points) @ camera.poses[:, 2] - camera.centers.norm()
+        octaves = [2**k * torch.pi / 2 * offset for k in range(field.depth_frequencies)]
+        features.append(torch.stack([offset, *map(torch.sin, octaves), *map(torch.cos, octaves)], -1))
     raw = field.layers(torch.cat(features, -1))
     raw_density = raw[:, 0] + field.sphere_slope * (field.sphere_radius - points.norm(dim=-1))
     inside = (points.abs() <= 1).all(-1)

@@ -53,6 +53,7 @@ def render_rays(
     jitter: Tensor | None = None,
     chunk: int = 16384,
     recompute: bool = True,
+    cull: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> RayColours:
     """Render rays of one object.
@@ -68,6 +69,8 @@ def render_rays(
         chunk: Points evaluated at once.
         recompute: Keep no activations of a chunk for the backward pass but evaluate it again there (gradient
             checkpointing): a third slower, memory independent of the number of rays.
+        cull: From origins, directions, near and far, which rays can see anything (`OccupancyGrid.rays_that_meet`);
+            the others see nothing.
         progress: Called with the number of rays finished.
 
     Returns:
@@ -85,16 +88,23 @@ def render_rays(
         raise ValueError(f"Arguments `coarse` >= 1 and `fine` >= 0 are needed, but got {coarse} and {fine}.")
     origins, directions = origins.float(), directions.float()
     near, far = box_interval(origins, directions)
-    hit = (far > near).nonzero()[:, 0]
+    candidates = far > near
+    if cull is not None:
+        candidates &= cull(origins, directions, near, far)
+    hit = candidates.nonzero()[:, 0]
     rays_per_chunk = max(1, chunk // (coarse + fine))
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     for index in hit.split(rays_per_chunk):
         bundle = (origins[index], directions[index], near[index], far[index])
-        depths = sample_depths(field, *bundle, coarse, fine, None if jitter is None else jitter[index])
-        if recompute and torch.is_grad_enabled():
-            parts.append(checkpoint(_composite, field, *bundle, depths, use_reentrant=False, preserve_rng_state=False))
+        shift = None if jitter is None else jitter[index]
+        if not torch.is_grad_enabled():
+            part = _integrate_once(field, *bundle, coarse, fine, shift)
+        elif recompute:
+            depths = sample_depths(field, *bundle, coarse, fine, shift)
+            part = checkpoint(_integrate, field, *bundle, depths, use_reentrant=False, preserve_rng_state=False)
         else:
-            parts.append(_composite(field, *bundle, depths))
+            part = _integrate(field, *bundle, sample_depths(field, *bundle, coarse, fine, shift))
+        parts.append(part)
         if progress is not None:
             progress(len(index))
     rgb, opacity, depth = origins.new_zeros(len(origins), 3), near.new_zeros(len(near)), near.new_zeros(len(near))
@@ -123,24 +133,58 @@ def sample_depths(
     depths = coarse_depths(near, far, shift[:, :1].expand(-1, coarse))
     if not fine:
         return depths
-    edges = interval_edges(depths, near, far)
     density = field.density(_points(origins, directions, depths)).view(depths.shape)
-    step = torch.arange(fine, device=near.device, dtype=near.dtype)
-    weights = compositing_weights(density, edges.diff(dim=-1))
-    extra = importance_depths(edges, weights, (step + shift[:, 1:]) / fine)
+    extra = _fine_depths(depths, density, near, far, fine, shift)
     return torch.cat([depths, extra], -1).sort(-1).values
 
 
-def _composite(
-    field: Field, origins: Tensor, directions: Tensor, near: Tensor, far: Tensor, depths: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _fine_depths(depths: Tensor, density: Tensor, near: Tensor, far: Tensor, fine: int, shift: Tensor) -> Tensor:
+    """Importance samples ``[R, fine]`` from the density at the coarse ones."""
+    edges = interval_edges(depths, near, far)
+    step = torch.arange(fine, device=near.device, dtype=near.dtype)
+    weights = compositing_weights(density, edges.diff(dim=-1))
+    return importance_depths(edges, weights, (step + shift[:, 1:]) / fine)
+
+
+Part = tuple[Tensor, Tensor, Tensor]
+"""Premultiplied colour ``[R, 3]``, opacity ``[R]`` and depth ``[R]`` of a chunk of rays."""
+
+
+def _integrate(field: Field, origins: Tensor, directions: Tensor, near: Tensor, far: Tensor, depths: Tensor) -> Part:
     density, colour = field.density_and_colour(_points(origins, directions, depths))
-    lengths = interval_edges(depths, near, far).diff(dim=-1)
-    weights = compositing_weights(density.view(depths.shape), lengths)
-    rgb = torch.einsum("rs,rsc->rc", weights, colour.view(*depths.shape, 3))
+    return _composite(depths, density.view(depths.shape), colour.view(*depths.shape, 3), near, far)
+
+
+def _integrate_once(
+    field: Field,
+    origins: Tensor,
+    directions: Tensor,
+    near: Tensor,
+    far: Tensor,
+    coarse: int,
+    fine: int,
+    jitter: Tensor | None,
+) -> Part:
+    """As `_integrate` at `sample_depths`, but no sample is evaluated twice: without gradients all is kept."""
+    shift = near.new_full((1, 2), 0.5) if jitter is None else jitter
+    depths = coarse_depths(near, far, shift[:, :1].expand(-1, coarse))
+    density, colour = field.density_and_colour(_points(origins, directions, depths))
+    density, colour = density.view(depths.shape), colour.view(*depths.shape, 3)
+    if fine:
+        extra = _fine_depths(depths, density, near, far, fine, shift)
+        more_density, more_colour = field.density_and_colour(_points(origins, directions, extra))
+        depths, order = torch.cat([depths, extra], -1).sort(-1)
+        density = torch.cat([density, more_density.view(extra.shape)], -1).gather(-1, order)
+        colour = torch.cat([colour, more_colour.view(*extra.shape, 3)], 1)
+        colour = colour.gather(1, order[..., None].expand(-1, -1, 3))
+    return _composite(depths, density, colour, near, far)
+
+
+def _composite(depths: Tensor, density: Tensor, colour: Tensor, near: Tensor, far: Tensor) -> Part:
+    weights = compositing_weights(density, interval_edges(depths, near, far).diff(dim=-1))
     opacity = weights.sum(-1)
     depth = (weights * depths).sum(-1) / opacity.clamp_min(1e-10)
-    return rgb, opacity, depth
+    return torch.einsum("rs,rsc->rc", weights, colour), opacity, depth
 
 
 def _points(origins: Tensor, directions: Tensor, depths: Tensor) -> Tensor:

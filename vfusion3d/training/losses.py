@@ -79,7 +79,9 @@ class PerceptualLoss:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
-            raise CheckpointError(f"The LPIPS trunk {path} cannot be read as a torchvision state dict: {error}.") from error
+            raise CheckpointError(
+                f"The LPIPS trunk {path} cannot be read as a torchvision state dict: {error}."
+            ) from error
         loaded = [value for key, value in state.items() if key.startswith("features.")]
         own = list(network.net.state_dict().items())
         if [tuple(v.shape) for v in loaded] != [tuple(v.shape) for _, v in own]:

@@ -236,9 +236,9 @@ class ReconstructorTraining(LightningModule):
         order = torch.cat([rows for rows, _, _ in parts]).argsort()
         patches = torch.cat([p.unflatten(0, (-1, views)) for _, p, _ in parts])[order]
         windows = Cameras.cat([c.reshape(-1, views) for _, _, c in parts])[order]
-        jitter = unit_noise(
-            self.seed, batch["sample"], batch["epoch"], views * patch * patch * 2, _JITTER_STREAM
-        ).view(count, views, patch * patch, 2)
+        jitter = unit_noise(self.seed, batch["sample"], batch["epoch"], views * patch * patch * 2, _JITTER_STREAM).view(
+            count, views, patch * patch, 2
+        )
         return patches, windows, jitter
 
     def _resolution_groups(self, unit: Tensor) -> list[tuple[Tensor, int]]:

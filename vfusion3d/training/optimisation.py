@@ -32,7 +32,8 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
         [(1, 0.05), (3, 0.0)]
     """
     norms = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
-    decay, plain = [], []
+    decay: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for owner in module.modules():
         for name, parameter in owner.named_parameters(recurse=False):
             if not parameter.requires_grad:
