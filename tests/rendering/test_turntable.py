@@ -14,7 +14,7 @@ from vfusion3d.rendering.turntable import contact_sheet, render_views, turntable
 class FakeScene:
     """Each view is grey, as bright as the camera's azimuth share of a turn."""
 
-    def render(self, cameras, height, width):
+    def render(self, cameras, height, width, *, skip_empty):
         assert cameras.shape == (1, 1)
         shade = (cameras.azimuths % (2 * torch.pi)) / (2 * torch.pi)
         return SimpleNamespace(rgb=shade[:, :, None, None, None].expand(1, 1, 3, height, width))

@@ -27,12 +27,12 @@ Progress = Callable[[int, int], None]
 class Renderable(Protocol):
     """An object that renders views of itself, such as `Triplanes` of one object."""
 
-    def render(self, cameras: Cameras, height: int, width: int) -> Any:
+    def render(self, cameras: Cameras, height: int, width: int, *, skip_empty: bool) -> Any:
         """Views from cameras ``[1, V]``; the result's ``rgb`` is ``[1, V, 3, height, width]`` in [0, 1] on white."""
 
 
 def render_views(scene: Renderable, cameras: Cameras, size: int, progress: Progress | None = None) -> np.ndarray:
-    """Render views one by one.
+    """Render views one by one, without looking into empty space.
 
     Args:
         scene: The object.
@@ -46,7 +46,7 @@ def render_views(scene: Renderable, cameras: Cameras, size: int, progress: Progr
     views = []
     with torch.inference_mode():
         for number in range(len(cameras)):
-            rgb = scene.render(cameras[number : number + 1].unsqueeze(0), size, size).rgb[0, 0]
+            rgb = scene.render(cameras[number : number + 1].unsqueeze(0), size, size, skip_empty=True).rgb[0, 0]
             views.append((rgb.float().clamp(0, 1) * 255 + 0.5).to(torch.uint8).permute(1, 2, 0).cpu().numpy())
             if progress is not None:
                 progress(number + 1, len(cameras))
