@@ -101,6 +101,18 @@ def test_schedules_and_files(tmp_path):
     assert len(sheets) == 4 and Image.open(sheets[0]).size == (4 * 24, 2 * 2 * 24)
 
 
+def test_evaluation_verbs(tmp_path):
+    run = trainer(tmp_path, Trace(), callbacks=[NovelViewSheets(str(tmp_path / "views"))])
+    model = module()
+    [validated] = run.validate(model, data(), verbose=False)
+    [tested] = run.test(model, data(), verbose=False)
+    assert tested["test/psnr"] == pytest.approx(validated["val/psnr"]) and 1 < tested["test/psnr"] < 60
+    predictions = run.predict(model, data())
+    assert predictions[0].shape == (2, 4, 3, 24, 24)
+    names = {path.name for path in (tmp_path / "views").iterdir()}
+    assert names == {"novel_views_0000000.png", "test_views.png", "predicted_views.png"}
+
+
 def test_resume_equals_an_uninterrupted_run(tmp_path):
     whole = Trace()
     straight = module()

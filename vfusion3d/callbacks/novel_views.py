@@ -11,7 +11,10 @@ from PIL import Image
 
 
 class NovelViewSheets(Callback):
-    """Writes a PNG after each validation: one row per object, truth above render, the input first.
+    """Writes a PNG of the first objects: one row per object, truth above render, the input first.
+
+    ``novel_views_<step>.png`` after each validation, ``test_views.png`` and ``predicted_views.png`` after
+    `vfusion3d test` and `vfusion3d predict`.
 
     Args:
         dirpath: Folder of the PNGs; the logger's folder by default.
@@ -26,6 +29,33 @@ class NovelViewSheets(Callback):
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Render the first objects."""
+        self._collect(trainer, pl_module, batch)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the sheet."""
+        self._write(trainer, f"novel_views_{trainer.global_step:07d}.png")
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Render the first objects."""
+        self._collect(trainer, pl_module, batch)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the sheet."""
+        self._write(trainer, "test_views.png")
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Render the first objects."""
+        self._collect(trainer, pl_module, batch)
+
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the sheet."""
+        self._write(trainer, "predicted_views.png")
+
+    def _collect(self, trainer: Trainer, pl_module: Any, batch: Any) -> None:
         room = self.objects - len(self._rows)
         if room <= 0 or not trainer.is_global_zero:
             return
@@ -34,12 +64,11 @@ class NovelViewSheets(Callback):
         for truth, render in zip(target, prediction, strict=True):
             self._rows.append(torch.cat([torch.cat(list(truth), -1), torch.cat(list(render), -1)], -2).cpu())
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the sheet."""
+    def _write(self, trainer: Trainer, name: str) -> None:
         rows, self._rows = self._rows, []
         if not rows or trainer.sanity_checking:
             return
         sheet = torch.cat(rows, -2).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
         folder = Path(self.dirpath or trainer.log_dir or trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(sheet).save(folder / f"novel_views_{trainer.global_step:07d}.png")
+        Image.fromarray(sheet).save(folder / name)

@@ -16,6 +16,7 @@ _PUBLIC = {
     "RenderedDataModule": "rendered_module",
     "Scene": "scenes",
     "batch_cameras": "batches",
+    "load_posed_photos": "posed_photos",
     "render": "raycast",
     "sample_generator": "randomness",
     "sample_objects": "procedural",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lightning.pytorch import LightningDataModule
 
 from vfusion3d.errors import UsageError
@@ -34,3 +36,11 @@ class MultiViewDataModule(LightningDataModule):
     def samples_per_epoch(self) -> int:
         """Samples per epoch over all processes; what schedules are computed from."""
         return self.samples_per_pass() if self.requested_samples is None else self.requested_samples
+
+    def test_dataloader(self) -> Any:
+        """The validation set: `vfusion3d test` scores a checkpoint on it."""
+        return self.val_dataloader()
+
+    def predict_dataloader(self) -> Any:
+        """The validation set: `vfusion3d predict` renders it."""
+        return self.val_dataloader()

@@ -1,0 +1,103 @@
+"""The shipped recipe through the real command line, at toy length."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+from vfusion3d import cli
+from vfusion3d.recipes import find_recipe, list_recipes
+from vfusion3d.training import ReconstructorTraining
+
+SHORT = [
+    *("--config", "recipes/nano/reconstructor.yaml"),
+    *("--model.init_args.architecture", "tiny"),
+    *("--model.init_args.changes", '{"field_dim": 8}'),
+    *("--model.init_args.losses.perceptual", "0"),
+    *("--data.init_args.samples_per_epoch", "4"),
+    *("--data.init_args.batch_size", "2"),
+    *("--data.init_args.val_samples", "2"),
+    *("--data.init_args.resolution", "48"),
+    *("--trainer.max_epochs", "4"),
+    *("--trainer.accelerator", "cpu"),
+    *("--trainer.precision", "32-true"),
+    *("--trainer.logger", "CSVLogger"),
+]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run a training verb in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(verb, *options):
+        monkeypatch.setattr(sys, "argv", ["vfusion3d"])
+        root = ["--trainer.logger.save_dir", str(tmp_path), "--trainer.default_root_dir", str(tmp_path)]
+        return cli.main([verb, *SHORT, *root, *options])
+
+    return call
+
+
+def test_fit_then_validate_test_predict_and_reconstruct(run, tmp_path, capsys):
+    assert run("fit") == 0
+    folder = tmp_path / "lightning_logs" / "version_0"
+    rows = (folder / "metrics.csv").read_text()
+    assert "train/loss" in rows and "resolution" in rows and "lr" in rows
+    assert len(list(folder.glob("novel_views_*.png"))) == 4
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    torch.load(checkpoint, weights_only=True)
+    built = ReconstructorTraining.load_from_checkpoint(checkpoint, weights_only=True)
+    assert built.model.config.field_dim == 8 and built.patches.size == 16
+    assert run("fit", "--ckpt_path", str(checkpoint), "--trainer.max_epochs", "5") == 0
+    assert "\n5," not in rows and len(list(tmp_path.rglob("novel_views_0000010.png"))) == 1  # went on, did not start again
+    capsys.readouterr()
+    assert run("fit", "--ckpt_path", str(checkpoint), "--model.init_args.patches.size", "8") == 2
+    assert "was trained with other settings of patches" in capsys.readouterr().err
+    for verb in ("validate", "test", "predict"):
+        assert run(verb, "--ckpt_path", str(checkpoint)) == 0
+    assert len(list(tmp_path.rglob("test_views.png"))) == 1 and len(list(tmp_path.rglob("predicted_views.png"))) == 1
+
+    from PIL import Image, ImageDraw
+
+    picture = Image.new("RGB", (64, 64), "white")
+    ImageDraw.Draw(picture).ellipse((12, 12, 50, 50), fill="red")
+    picture.save(tmp_path / "ball.png")
+    capsys.readouterr()
+    command = ["reconstruct", str(tmp_path / "ball.png"), "--output", str(tmp_path / "out"), "--formats", "mp4"]
+    assert cli.main([*command, "--model", str(folder / "model"), "--frames", "2", "--render-size", "16"]) == 0
+    assert (tmp_path / "out" / "ball" / "turntable.mp4").stat().st_size > 0
+
+
+def test_recipes_are_packaged():
+    assert list_recipes() == ["recipes/nano/checkpoint.yaml", "recipes/nano/reconstructor.yaml"]
+    assert find_recipe("recipes/nano/reconstructor.yaml").is_file()
+    assert find_recipe("recipes/nano/other.yaml") is None
+
+
+def test_packaged_recipes_yield_to_files(tmp_path, monkeypatch):
+    from vfusion3d.commands.train import _with_packaged_recipes
+
+    monkeypatch.chdir(tmp_path)
+    name = "recipes/nano/reconstructor.yaml"
+    assert _with_packaged_recipes(["fit", "--config", name])[2] == str(find_recipe(name))
+    assert _with_packaged_recipes(["fit", f"--config={name}"])[1] == f"--config={find_recipe(name)}"
+    (tmp_path / "recipes" / "nano").mkdir(parents=True)
+    (tmp_path / name).write_text("")
+    assert _with_packaged_recipes(["fit", "--config", name])[2] == name
+
+
+@pytest.mark.slow
+def test_the_recipe_as_it_is_learns(tmp_path, monkeypatch):
+    """Two epochs of the shipped recipe, unchanged but for their number: the loss falls."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["vfusion3d"])
+    options = ["--trainer.max_epochs", "2", "--trainer.accelerator", "cpu", "--trainer.logger", "CSVLogger"]
+    options += ["--trainer.logger.save_dir", str(tmp_path), "--data.init_args.samples_per_epoch", "160"]
+    assert cli.main(["fit", "--config", "recipes/nano/reconstructor.yaml", *options]) == 0
+    import csv
+
+    with open(tmp_path / "lightning_logs" / "version_0" / "metrics.csv") as file:
+        losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+    assert len(losses) == 8 and sum(losses[-3:]) < 0.8 * sum(losses[:3])
