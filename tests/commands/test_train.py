@@ -101,3 +101,20 @@ def test_the_recipe_as_it_is_learns(tmp_path, monkeypatch):
     with open(tmp_path / "lightning_logs" / "version_0" / "metrics.csv") as file:
         losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
     assert len(losses) == 8 and sum(losses[-3:]) < 0.8 * sum(losses[:3])
+
+
+@pytest.mark.slow
+def test_two_processes(tmp_path):
+    """Two real processes follow the schedules, write pictures and the model, and end."""
+    import subprocess
+
+    options = [option for option in SHORT if option != "CSVLogger"]
+    options.remove("--trainer.logger")
+    command = [sys.executable, "-m", "vfusion3d.cli", "fit", *options, "--trainer.default_root_dir", str(tmp_path)]
+    command += ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.max_epochs", "2"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    folder = tmp_path / "lightning_logs" / "version_0"
+    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["samples_seen"] == 8 and state["global_step"] == 2  # 4 samples an epoch, 2 + 2 a step
+    assert (folder / "model" / "model.safetensors").is_file() and len(list(folder.glob("novel_views_*.png"))) == 2

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
 
+from vfusion3d.callbacks.progress import output_folder
 from vfusion3d.models import TriplaneReconstructor
 
 
@@ -29,9 +29,9 @@ class ExportModel(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Write the model."""
+        folder = output_folder(trainer, self.dirpath, "model")
         if not trainer.is_global_zero:
             return
-        folder = Path(self.dirpath or Path(trainer.log_dir or trainer.default_root_dir) / "model")
         model: TriplaneReconstructor = pl_module.model
         changes: dict[str, Any] = {k: v for k, v in (("name", self.name), ("license", self.license)) if v is not None}
         model.config = dataclasses.replace(model.config, **changes)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
+
+from vfusion3d.callbacks.progress import output_folder
 
 
 class NovelViewSheets(Callback):
@@ -66,9 +67,9 @@ class NovelViewSheets(Callback):
 
     def _write(self, trainer: Trainer, name: str) -> None:
         rows, self._rows = self._rows, []
+        folder = output_folder(trainer, self.dirpath)
         if not rows or trainer.sanity_checking:
             return
         sheet = torch.cat(rows, -2).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
-        folder = Path(self.dirpath or trainer.log_dir or trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(sheet).save(folder / name)

@@ -1,6 +1,8 @@
-"""How far a run is, in samples and epochs: what every schedule is a function of."""
+"""How far a run is, in samples and epochs, which every schedule is a function of; and where its files go."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from lightning.pytorch import LightningModule, Trainer
 
@@ -31,3 +33,9 @@ def samples_seen(module: LightningModule) -> int:
     if not isinstance(seen, int):
         raise UsageError(f"{type(module).__name__} does not count `samples_seen`, which the schedules need.")
     return seen
+
+
+def output_folder(trainer: Trainer, given: str | None, *parts: str) -> Path:
+    """The given folder, or a part of the logger's. Every process must ask: the logger's folder is broadcast."""
+    log_dir = trainer.log_dir
+    return Path(given) if given else Path(log_dir or trainer.default_root_dir, *parts)
