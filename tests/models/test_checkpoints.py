@@ -38,6 +38,26 @@ def test_half_precision_file(saved, tmp_path):
     torch.testing.assert_close(loaded.decoder.positions, model.decoder.positions, atol=1e-3, rtol=1e-3)
 
 
+def test_push_to_hub(saved, monkeypatch):
+    uploaded = {}
+
+    class Api:
+        def __init__(self, token=None):
+            uploaded["token"] = token
+
+        def create_repo(self, repo_id, private, exist_ok):
+            return type("Repo", (), {"repo_id": repo_id})
+
+        def upload_folder(self, repo_id, folder_path, commit_message):
+            uploaded["model"] = TriplaneReconstructor.from_pretrained(folder_path)
+            return f"https://hub/{repo_id}/commit/1"
+
+    monkeypatch.setattr("vfusion3d.models.checkpoints.HfApi", Api)
+    assert saved[0].push_to_hub("me/mine", token="t") == "https://hub/me/mine/commit/1"
+    assert uploaded["token"] == "t"
+    assert torch.equal(uploaded["model"].decoder.positions, saved[0].decoder.positions)
+
+
 def test_loading_prints_nothing(saved, capsys):
     TriplaneReconstructor.from_pretrained(saved[1])
     captured = capsys.readouterr()

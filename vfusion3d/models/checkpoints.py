@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from huggingface_hub import ModelHubMixin, hf_hub_download
+from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
@@ -37,13 +37,13 @@ SHIPPED = ("nano",)
 M = TypeVar("M", bound="HubCheckpoints")
 
 
-class HubCheckpoints(ModelHubMixin):
+class HubCheckpoints:
     """`from_pretrained`, `save_pretrained` and `push_to_hub` for a module built from a `ReconstructorConfig`."""
 
     config: ReconstructorConfig
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
+    def from_pretrained(
         cls: type[M],
         name_or_path: str | Path,
         *,
@@ -78,7 +78,7 @@ class HubCheckpoints(ModelHubMixin):
         model.load_state_dict({key: value.float() for key, value in state.items()})
         return model.eval()
 
-    def save_pretrained(  # type: ignore[override]
+    def save_pretrained(
         self, save_directory: str | Path, *, dtype: torch.dtype = torch.float32
     ) -> None:
         """Write ``config.json`` and ``model.safetensors`` into a folder, each file whole or not at all.
@@ -104,9 +104,32 @@ class HubCheckpoints(ModelHubMixin):
         except (OSError, SafetensorError) as error:
             raise OutputError(f"Cannot write the checkpoint into {folder}: {error}.") from error
 
-    def _save_pretrained(self, save_directory: Path) -> None:
-        """Called by `push_to_hub`."""
-        self.save_pretrained(save_directory)
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        commit_message: str = "Upload a vfusion3d model",
+        dtype: torch.dtype = torch.float32,
+    ) -> str:
+        """Upload ``config.json`` and ``model.safetensors`` to the Hugging Face hub.
+
+        Args:
+            repo_id: ``owner/name``; made if missing.
+            private: Whether a new repository is private; the owner's default if None.
+            token: Access token; that of ``hf auth login`` by default.
+            commit_message: Message of the commit.
+            dtype: As in `save_pretrained`.
+
+        Returns:
+            Address of the commit.
+        """
+        api = HfApi(token=token)
+        repo_id = api.create_repo(repo_id=repo_id, private=private, exist_ok=True).repo_id
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, dtype=dtype)
+            return str(api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=commit_message))
 
 
 def held_out_names(name_or_path: str | Path) -> list[str]:
