@@ -1,10 +1,11 @@
 import os
 import stat
+import sys
 
 import pytest
 
 from vfusion3d.errors import InputImageError, OutputError
-from vfusion3d.outputs import make_folder, result_folder, write_atomically
+from vfusion3d.outputs import make_folder, result_folder, say, write_atomically
 
 
 def write_result(path, text="new", overwrite=False):
@@ -112,3 +113,17 @@ def test_files_are_replaced_whole(tmp_path):
     write_atomically(tmp_path / "a.bin", b"one")
     write_atomically(tmp_path / "a.bin", b"two")
     assert (tmp_path / "a.bin").read_bytes() == b"two" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_results_that_cannot_be_said(monkeypatch, capsys):
+    say("first")
+    assert capsys.readouterr().out == "first\n"
+
+    class Full:
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    with pytest.raises(OutputError, match=r"Standard output cannot be written \(No space left on device\)"):
+        say("second")
+    say("third")  # goes nowhere, like what Python writes at its exit

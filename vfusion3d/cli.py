@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -21,9 +22,13 @@ TRAINING = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand; returns the exit code (0 done, 1 a bug, 2 bad input, 130 interrupted)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if not arguments:
         print(_help())
-        return 0 if arguments else 2
+        print("vfusion3d: no command was given; name one of those above.", file=sys.stderr)
+        return 2
+    if arguments[0] in ("-h", "--help"):
+        print(_help())
+        return 0
     if arguments[0] == "--version":
         from vfusion3d import __version__
 
@@ -34,14 +39,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         known = ", ".join([*COMMANDS, *TRAINING])
         print(f"vfusion3d: unknown command {command!r}: use one of {known}.", file=sys.stderr)
         return 2
+    # OpenMP's threads spin while they wait, which on a busy machine makes everything several times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from vfusion3d.errors import VFusion3DError
 
     try:
         if command in TRAINING:
             return importlib.import_module("vfusion3d.commands.train").main(arguments)
         module = importlib.import_module(f"vfusion3d.commands.{command}")
-        parsed = module.build_parser().parse_args(arguments[1:])
-        return module.run(parsed)
+        from vfusion3d.commands.arguments import parse
+
+        return module.run(parse(module.build_parser(), arguments[1:]))
     except VFusion3DError as error:
         print(f"vfusion3d {command}: {error}", file=sys.stderr)
         return 2

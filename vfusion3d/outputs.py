@@ -5,16 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from vfusion3d.errors import OutputError, VFusion3DError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NOT_A_FOLDER = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
+CANNOT_WRITE = (*_FULL, *_FORBIDDEN, *_NOT_A_FOLDER)
+"""Error numbers of a disk that says no."""
 
 
 @contextmanager
@@ -40,6 +44,21 @@ def output_errors(path: Path) -> Iterator[None]:
         raise OutputError(f"Output '{path}' cannot be written: {reason}.") from error
 
 
+def say(text: str) -> None:
+    """Print a result on standard output, at once.
+
+    Raises:
+        OutputError: if nobody reads it any more, or it goes to a full disk.
+    """
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what is left unsaid must not fail again at the exit
+        raise OutputError(
+            f"Standard output cannot be written ({error.strerror}); send it to a file on a disk with free space."
+        ) from error
+
+
 def make_folder(path: str | Path) -> Path:
     """Create a folder and its parents, and check that files can be created in it.
 
@@ -55,16 +74,27 @@ def make_folder(path: str | Path) -> Path:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name beside it, flush it to the disk and rename it.
+    """Write a file by way of `atomic_file`.
 
     Raises:
         OutputError: if it cannot be written; nothing is left behind then.
+    """
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write under a temporary name beside ``path``; flushed to the disk and renamed when the block ends.
+
+    Raises:
+        OutputError: if it cannot be written; nothing is left behind then, and what was there before stays.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with output_errors(path):
         try:
             with open(partial, "wb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, path)

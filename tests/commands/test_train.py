@@ -51,7 +51,9 @@ def test_fit_then_validate_test_predict_and_reconstruct(run, tmp_path, capsys):
     built = ReconstructorTraining.load_from_checkpoint(checkpoint, weights_only=True)
     assert built.model.config.field_dim == 8 and built.patches.size == 16
     assert run("fit", "--ckpt_path", str(checkpoint), "--trainer.max_epochs", "5") == 0
-    assert "\n5," not in rows and len(list(tmp_path.rglob("novel_views_0000010.png"))) == 1  # went on, did not start again
+    assert (
+        "\n5," not in rows and len(list(tmp_path.rglob("novel_views_0000010.png"))) == 1
+    )  # went on, did not start again
     capsys.readouterr()
     assert run("fit", "--ckpt_path", str(checkpoint), "--model.init_args.patches.size", "8") == 2
     assert "was trained with other settings of patches" in capsys.readouterr().err

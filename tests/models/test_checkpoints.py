@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 from safetensors.torch import load_file
 
 from vfusion3d import ReconstructorConfig, TriplaneReconstructor
@@ -23,6 +24,7 @@ def test_round_trip(saved):
     loaded = TriplaneReconstructor.from_pretrained(folder)
     assert loaded.config == model.config and not loaded.training
     assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert len({p.stat().st_mode for p in folder.iterdir()}) == 1  # whoever may read one may read the other
     for key, value in model.state_dict().items():
         assert torch.equal(value, loaded.state_dict()[key])
 
@@ -116,6 +118,51 @@ def test_unknown_name_and_file(saved):
 def test_hub_name_while_offline(tmp_path):
     with pytest.raises(CheckpointError, match="cannot be reached"):
         TriplaneReconstructor.from_pretrained("nobody/nothing", cache_dir=tmp_path, local_files_only=True)
+
+
+def answer(monkeypatch, reply):
+    """A hub that answers, and whose downloads are ``reply(file, local_files_only)``."""
+    monkeypatch.setattr("vfusion3d.models.checkpoints.get_hf_file_metadata", lambda *arguments, **options: None)
+    monkeypatch.setattr(
+        "vfusion3d.models.checkpoints.hf_hub_download",
+        lambda name, file, *, local_files_only, **options: reply(file, local_files_only),
+    )
+
+
+def test_hub_model(saved, monkeypatch):
+    answer(monkeypatch, lambda file, local_files_only: f"{saved[1]}/{file}")
+    assert TriplaneReconstructor.from_pretrained("some/body").config == saved[0].config
+
+
+def test_without_network_the_hub_is_asked_once(saved, monkeypatch):
+    questions = []
+
+    def silence(*arguments, **options):
+        questions.append(options["timeout"])
+        raise OSError("Name or service not known")
+
+    def cached(file, local_files_only):
+        assert local_files_only  # else it would ask again and again, and print that
+        return f"{saved[1]}/{file}"
+
+    answer(monkeypatch, cached)
+    monkeypatch.setattr("vfusion3d.models.checkpoints.get_hf_file_metadata", silence)
+    assert TriplaneReconstructor.from_pretrained("some/body").config == saved[0].config
+    assert len(questions) == 1 and questions[0] <= 10
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [(RepositoryNotFoundError.__new__(RepositoryNotFoundError), "no model 'some/body' that you may read: check"),
+     (EntryNotFoundError("404"), "'some/body' on the Hugging Face hub holds no config.json"),
+     (OSError("line\nlost"), r"could not be downloaded from the Hugging Face hub \(line\): try again")],
+)  # fmt: skip
+def test_hub_refusals(monkeypatch, error, sentence):
+    def refuse(file, local_files_only):
+        raise error
+
+    answer(monkeypatch, refuse)
+    check("some/body", sentence)
 
 
 def test_unwritable_folder(saved, tmp_path):

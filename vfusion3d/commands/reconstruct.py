@@ -78,13 +78,13 @@ def run(args: Any) -> int:
         VFusion3DError: if an option is wrong, the model cannot be loaded or nothing can be written.
     """
     check_options(args)
-    from vfusion3d.outputs import make_folder
+    from vfusion3d.outputs import make_folder, say
     from vfusion3d.pipelines import ImageTo3DPipeline
 
-    output = make_folder(args.output)
     started = time.perf_counter()
     pipeline = ImageTo3DPipeline.from_pretrained(args.model, args.device)
     loading = time.perf_counter() - started
+    output = make_folder(args.output)
 
     reports: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
@@ -97,10 +97,10 @@ def run(args: Any) -> int:
             continue
         reports.append(report)
         if not args.json:
-            print(f"{output / name}: {' '.join(report['files'])} ({sum(report['seconds'].values()):.1f} s)", flush=True)
+            say(f"{output / name}: {' '.join(report['files'])} ({sum(report['seconds'].values()):.1f} s)")
     if args.json:
         document = {"load_seconds": round(loading, 3), "results": reports, "failures": failures}
-        print(json.dumps(document, indent=2))
+        say(json.dumps(document, indent=2))
     for failure in failures:
         print(failure["error"], file=sys.stderr)
     return 2 if failures else 0

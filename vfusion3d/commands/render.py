@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse import ArgumentParser
 
 from vfusion3d.errors import MeshError, UsageError
-from vfusion3d.outputs import make_folder, write_atomically
+from vfusion3d.outputs import make_folder, say, write_atomically
 
 if TYPE_CHECKING:
     from vfusion3d.meshes.views import RenderJob
@@ -134,9 +134,9 @@ def run(args: Any) -> int:
             "resolution": args.resolution,
             "seconds": seconds,
         }
-        print(json.dumps(document))
+        say(json.dumps(document))
     else:
-        print(
+        say(
             f"{output}: {len(todo) - len(failed)} scenes rendered, {len(jobs) - len(todo)} there already, "
             f"{len(failed)} failed, in {seconds:.0f} s."
         )
@@ -158,15 +158,15 @@ def find_meshes(paths: list[str]) -> dict[str, Path]:
     found: list[Path] = []
     for text in paths:
         path = Path(text)
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in MESH_SUFFIXES and p.is_file())
+        if os.path.isdir(path):  # unlike pathlib's, False where reading is not permitted
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in MESH_SUFFIXES and os.path.isfile(p))
             if not inside:
-                raise MeshError(f"The folder {path} contains no meshes ({', '.join(MESH_SUFFIXES)}).")
+                raise MeshError(f"The folder {path} contains no meshes ({', '.join(MESH_SUFFIXES)}); name another.")
             found += inside
-        elif path.is_file():
+        elif os.path.isfile(path):
             found.append(path)
         else:
-            raise MeshError(f"The mesh {path} does not exist; check the path.")
+            raise MeshError(f"The mesh {path} does not exist or may not be read; check the path.")
     found = list(dict.fromkeys(found))
     stems = Counter(path.stem for path in found)
     meshes: dict[str, Path] = {}
@@ -189,7 +189,7 @@ def _is_done(job: RenderJob) -> bool:
     from vfusion3d.data.scenes import Scene
     from vfusion3d.errors import SceneError
 
-    if not job.folder.exists():
+    if not os.path.exists(job.folder):
         return False
     cameras = job.settings.cameras(job.folder.name)
     size = job.settings.resolution

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from argparse import ArgumentError
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from vfusion3d.callbacks import CameraNoise, LearningRateRestart, ResolutionSchedule
-from vfusion3d.errors import UsageError
-from vfusion3d.recipes import find_recipe
+from vfusion3d.commands.arguments import one_line
+from vfusion3d.errors import CheckpointError, UsageError, VFusion3DError
+from vfusion3d.outputs import CANNOT_WRITE, output_errors
+from vfusion3d.recipes import find_recipe, list_recipes
+from vfusion3d.training.checkpoint_io import WholeCheckpointIO
 
 SCHEDULES = {"resolution": ResolutionSchedule, "learning_rate": LearningRateRestart, "camera_noise": CameraNoise}
 """Top-level keys of a recipe, each the arguments of one callback or null."""
@@ -35,47 +45,146 @@ class TrainingCLI(LightningCLI):
         """Lightning would let a checkpoint's settings silently beat the recipe; `_check_recipe` compares instead."""
 
     def instantiate_classes(self) -> None:
-        """Instantiate, then refuse to resume with a changed recipe."""
-        super().instantiate_classes()
+        """Instantiate, then refuse to resume with a changed recipe.
+
+        Raises:
+            VFusion3DError: if a value of the recipe is refused, or the checkpoint is no use. jsonargparse wraps
+                whatever a constructor raises in a ValueError; what is no complaint about a value leaves as it was.
+        """
         path = self._get(self.config, "ckpt_path")
-        if path is not None and Path(path).is_file():
-            _check_recipe(path, dict(self.model.hparams))
+        checkpoint = None if path is None or _is_lightnings(path) else _read_checkpoint(path)
+        try:
+            super().instantiate_classes()
+        except (ValueError, MisconfigurationException) as error:
+            cause: BaseException = error
+            while str(cause).startswith("Does not validate") and cause.__cause__ is not None:
+                cause = cause.__cause__
+            if isinstance(cause, VFusion3DError) or not isinstance(cause, (ValueError, MisconfigurationException)):
+                raise cause from cause.__cause__
+            raise UsageError(f"{one_line(str(cause))}; correct the recipe or the option.") from error
+        if checkpoint is not None:
+            _check_recipe(path, checkpoint, self.model)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Append the schedules to the trainer's callbacks."""
+        """Append the schedules to the trainer's callbacks, and let it write checkpoints whole."""
         schedules = [self._get(self.config_init, key) for key in SCHEDULES]
         config = {**self._get(self.config_init, "trainer", default={}), **kwargs}
-        return self._instantiate_trainer(config, [schedule for schedule in schedules if schedule is not None])
+        trainer = self._instantiate_trainer(config, [schedule for schedule in schedules if schedule is not None])
+        strategy = trainer.strategy  # those that shard a model write in ways of their own
+        if type(strategy) in (SingleDeviceStrategy, DDPStrategy) and type(strategy.checkpoint_io) is TorchCheckpointIO:
+            strategy.checkpoint_io = WholeCheckpointIO()
+        return trainer
 
 
-def _check_recipe(path: str, settings: dict[str, Any]) -> None:
-    """Compare a checkpoint's hyperparameters with the model's.
+def _is_lightnings(path: str) -> bool:
+    """Whether ``--ckpt_path`` is a word, an address or a folder of shards that Lightning looks up itself."""
+    return path in ("best", "last", "hpc") or path.startswith("registry") or "://" in path or os.path.isdir(path)
+
+
+def _read_checkpoint(path: str) -> dict[str, Any]:
+    """A training checkpoint, its tensors still on the disk.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    if not os.path.isfile(path):
+        raise CheckpointError(f"The checkpoint {path} does not exist or may not be read; check --ckpt_path.")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        complete = {"state_dict", "pytorch-lightning_version"} <= checkpoint.keys()
+    except Exception:  # torch raises many types on damaged files
+        complete = False
+    if not complete:
+        raise CheckpointError(
+            f"The checkpoint {path} is truncated or was not written by a training run; give a .ckpt file of a run."
+        )
+    return checkpoint
+
+
+def _check_recipe(path: str, checkpoint: dict[str, Any], model: LightningModule) -> None:
+    """Compare a checkpoint's hyperparameters and weights with the model's.
 
     Raises:
         UsageError: naming the settings that differ.
+        CheckpointError: if the settings are the same and the weights are not.
     """
-    saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("hyper_parameters", {})
+    saved, settings = checkpoint.get("hyper_parameters", {}), dict(model.hparams)
     changed = sorted(key for key in settings.keys() & saved.keys() if settings[key] != saved[key])
     if changed:
         raise UsageError(
-            f"The checkpoint {path} was trained with other settings of {', '.join(changed)}, and resuming with a changed "
-            "recipe is not possible: use its own recipe, config.yaml in its run's folder, or start a new run from an "
-            "exported model with --model.init_args.weights."
+            f"The checkpoint {path} was trained with other settings of {', '.join(changed)}, and resuming with a "
+            "changed recipe is not possible: use its own recipe, config.yaml in its run's folder, or start a new run "
+            "from an exported model with --model.init_args.weights."
+        )
+    wanted = {key: value.shape for key, value in model.state_dict().items()}
+    if wanted != {key: value.shape for key, value in checkpoint["state_dict"].items()}:
+        raise CheckpointError(
+            f"The checkpoint {path} belongs to another architecture than the recipe's {type(model).__name__}; give "
+            "one of the same model and version of vfusion3d."
         )
 
 
 def main(arguments: list[str]) -> int:
-    """Run LightningCLI on the arguments as they are (DDP relaunches ``sys.argv``)."""
+    """Run LightningCLI on the arguments as they are (DDP relaunches ``sys.argv``).
+
+    Raises:
+        VFusion3DError: if a recipe, an option, a checkpoint or the output folder cannot be used.
+        KeyboardInterrupt: on Ctrl-C, after Lightning has shut down.
+    """
     sys.argv = [sys.argv[0], *_with_packaged_recipes(arguments)]
-    TrainingCLI(
-        LightningModule,
-        LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        save_config_callback=SaveConfigCallback,
-        save_config_kwargs={"overwrite": True},
-    )
+    _check_files(sys.argv)
+    try:
+        TrainingCLI(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=SaveConfigCallback,
+            save_config_kwargs={"overwrite": True},
+            parser_kwargs={"prog": "vfusion3d", "exit_on_error": False},
+        )
+    except ArgumentError as error:
+        mistake = one_line(str(error))
+        recipe = ", or give a --config such as recipes/nano/reconstructor.yaml" if "required" in mistake else ""
+        raise UsageError(f"{mistake}; see `vfusion3d {arguments[0]} --help`{recipe}.") from error
+    except MisconfigurationException as error:
+        raise UsageError(f"{one_line(str(error))}; correct the recipe or the option.") from error
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE or error.filename is None:
+            raise
+        with output_errors(Path(error.filename2 or error.filename)):
+            raise
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning turns it into exit code 1
+            raise KeyboardInterrupt from None
+        raise
     return 0
+
+
+def _check_files(arguments: list[str]) -> None:
+    """Read the recipes once before LightningCLI does, whose complaints do not name the file.
+
+    Raises:
+        UsageError: if one is missing or is no YAML mapping.
+    """
+    for previous, argument in pairwise(arguments):
+        path = argument.removeprefix("--config=")
+        if (path == argument and previous not in ("--config", "-c")) or "://" in path:
+            continue
+        if not os.path.isfile(path):
+            raise UsageError(
+                f"The recipe {path} does not exist or may not be read; give a YAML file or one of the package's: "
+                f"{', '.join(list_recipes())}."
+            )
+        try:
+            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except yaml.MarkedYAMLError as error:
+            line = "" if error.problem_mark is None else f" in line {error.problem_mark.line + 1}"
+            raise UsageError(f"The recipe {path} is no YAML ({error.problem}{line}); correct it.") from error
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise UsageError(f"The recipe {path} cannot be read as YAML ({one_line(str(error))}); check it.") from error
+        if not isinstance(content, dict):
+            raise UsageError(f"The recipe {path} holds no keys and values; write it like {list_recipes()[0]}.")
 
 
 def _with_packaged_recipes(arguments: list[str]) -> list[str]:
@@ -88,6 +197,6 @@ def _with_packaged_recipes(arguments: list[str]) -> list[str]:
         elif previous not in ("--config", "-c"):
             result.append(argument)
             continue
-        packaged = None if Path(path).exists() else find_recipe(path)
+        packaged = None if os.path.exists(path) else find_recipe(path)
         result.append(prefix + (str(packaged) if packaged else path))
     return result

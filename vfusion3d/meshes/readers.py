@@ -77,7 +77,9 @@ def _triangles(path: Path) -> list[tuple[trimesh.Trimesh, np.ndarray]]:
                     geometry.unmerge_vertices()  # so that a vertex has one colour
                 found.append((geometry, np.asarray(matrix, dtype=np.float64)))
     except Exception as error:  # trimesh's readers raise whatever a broken file happens to trigger
-        raise MeshError(f"The file {path} cannot be read as a mesh ({type(error).__name__}: {error}).") from error
+        raise MeshError(
+            f"The file {path} cannot be read as a mesh ({type(error).__name__}: {error}); export it again."
+        ) from error
     return found
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
@@ -33,6 +33,7 @@ CONFIG = "config.json"
 HELD_OUT = "held_out.txt"
 SHIPPED = ("nano",)
 """Checkpoints inside the package."""
+_HUB_TIMEOUT = 10.0  # seconds
 
 M = TypeVar("M", bound="HubCheckpoints")
 
@@ -78,9 +79,7 @@ class HubCheckpoints:
         model.load_state_dict({key: value.float() for key, value in state.items()})
         return model.eval()
 
-    def save_pretrained(
-        self, save_directory: str | Path, *, dtype: torch.dtype = torch.float32
-    ) -> None:
+    def save_pretrained(self, save_directory: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
         """Write ``config.json`` and ``model.safetensors`` into a folder, each file whole or not at all.
 
         Args:
@@ -99,6 +98,8 @@ class HubCheckpoints:
                 save_file(state, Path(temporary) / WEIGHTS, metadata={"format": "pt"})
                 text = json.dumps(self.config.to_dict(), indent=2) + "\n"
                 (Path(temporary) / CONFIG).write_text(text, encoding="utf-8")
+                # safetensors makes files only their owner can read
+                (Path(temporary) / WEIGHTS).chmod((Path(temporary) / CONFIG).stat().st_mode)
                 for name in (WEIGHTS, CONFIG):
                     os.replace(Path(temporary) / name, folder / name)
         except (OSError, SafetensorError) as error:
@@ -149,9 +150,9 @@ def _local_folder(name: str) -> Path | None:
     if name in SHIPPED:
         return Path(str(importlib.resources.files("vfusion3d") / "checkpoints" / name))
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and os.path.isdir(path):  # unlike pathlib's, False where reading is not permitted
         return path
-    if path.is_file():
+    if os.path.isfile(path):
         raise CheckpointError(
             f"{name} is a file, but a model is a folder with {CONFIG} and {WEIGHTS}; give the folder that holds it."
         )
@@ -167,6 +168,7 @@ def _local_folder(name: str) -> Path | None:
 def _download(
     name: str, revision: str | None, cache_dir: str | Path | None, token: str | bool | None, local_files_only: bool
 ) -> Path:
+    local_files_only = local_files_only or not _hub_answers(name, revision, token)
     try:
         paths = [
             hf_hub_download(
@@ -175,17 +177,39 @@ def _download(
             for file in (CONFIG, WEIGHTS)
         ]
     except LocalEntryNotFoundError as error:
+        offline = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
         raise CheckpointError(
-            f"Model {name!r} is not on this machine and the Hugging Face hub cannot be reached: connect to the "
-            "network, or give a folder or a shipped name (nano)."
+            f"Model {name!r} is not on this machine and the Hugging Face hub cannot be reached{offline}: connect to "
+            f"the network, or give a folder or a shipped name ({', '.join(SHIPPED)})."
         ) from error
-    except (RepositoryNotFoundError, EntryNotFoundError, HFValidationError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"The Hugging Face hub has no vfusion3d model {name!r}: {reason}") from error
-    except (HfHubHTTPError, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"Model {name!r} could not be downloaded from the Hugging Face hub: {reason}") from error
+    except RepositoryNotFoundError as error:
+        raise CheckpointError(
+            f"The Hugging Face hub has no model {name!r} that you may read: check the name, or log in if it is private."
+        ) from error
+    except EntryNotFoundError as error:
+        raise CheckpointError(
+            f"{name!r} on the Hugging Face hub holds no {CONFIG} and {WEIGHTS}: give a model written by "
+            "save_pretrained or push_to_hub."
+        ) from error
+    except HFValidationError as error:
+        raise CheckpointError(f"Model {name!r} cannot be a name on the Hugging Face hub: {error}") from error
+    except Exception as error:  # of requests, httpx or xet, by the version of huggingface_hub
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise CheckpointError(
+            f"Model {name!r} could not be downloaded from the Hugging Face hub ({reason}): try again."
+        ) from error
     return Path(paths[1]).parent
+
+
+def _hub_answers(name: str, revision: str | None, token: str | bool | None) -> bool:
+    """Ask the hub once; without network, `hf_hub_download` asks for half a minute and prints every attempt."""
+    try:
+        get_hf_file_metadata(hf_hub_url(name, CONFIG, revision=revision), token=token, timeout=_HUB_TIMEOUT)
+    except (HfHubHTTPError, HFValidationError):  # an answer, or a question that `hf_hub_download` refuses, too
+        return True
+    except Exception:  # of requests or httpx, by the version of huggingface_hub
+        return False
+    return True
 
 
 def _read_config(path: Path) -> ReconstructorConfig:
@@ -207,6 +231,8 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except FileNotFoundError as error:
+        if path.exists():  # what safetensors says of a file that it may not read
+            raise CheckpointError(f"{path} cannot be read: check its permissions.") from error
         raise CheckpointError(f"{path.parent} holds no {WEIGHTS}: give a folder written by save_pretrained.") from error
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
@@ -223,5 +249,6 @@ def _check_keys(model: nn.Module, state: dict[str, torch.Tensor], path: Path) ->
         example = (missing or unexpected or wrong)[0]
         raise CheckpointError(
             f"{path} belongs to another architecture than its {CONFIG}: {len(missing)} missing, {len(unexpected)} "
-            f"unexpected and {len(wrong)} differently shaped weights (for example {example})."
+            f"unexpected and {len(wrong)} differently shaped weights (for example {example}); give both files of one "
+            "model."
         )

@@ -159,6 +159,9 @@ class ReconstructorConfig:
         """
         if name not in PRESETS:
             raise ValueError(f"Argument `name` must be one of {sorted(PRESETS)}, but got {name!r}.")
+        unknown = sorted(set(changes) - {field.name for field in dataclasses.fields(cls)})
+        if unknown:
+            raise ValueError(f"Argument `changes` holds {', '.join(unknown)}, which ReconstructorConfig does not have.")
         return dataclasses.replace(PRESETS[name], **changes)
 
 

@@ -68,7 +68,13 @@ class PerceptualLoss:
             warnings.simplefilter("ignore")
             torch.manual_seed(0)
             hub = weights == "pretrained"
-            network = lpips.LPIPS(net=trunk, lpips=self.is_lpips, pnet_rand=not hub, verbose=False)
+            try:
+                network = lpips.LPIPS(net=trunk, lpips=self.is_lpips, pnet_rand=not hub, verbose=False)
+            except OSError as error:  # urllib's
+                raise CheckpointError(
+                    f"The pretrained {trunk} trunk of the perceptual loss cannot be downloaded ({error}): connect to "
+                    "the network, or set `losses.trunk_weights` to a torchvision file of it or to random."
+                ) from error
         if self.is_lpips and not hub:
             self._load_trunk(network, trunk, Path(weights))
         self.network: Any = network.eval().requires_grad_(False)

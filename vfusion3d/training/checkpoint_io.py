@@ -1,0 +1,38 @@
+"""Training checkpoints that a full disk or a kill cannot leave half-written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins import TorchCheckpointIO
+
+from vfusion3d.outputs import atomic_file, output_errors
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and renames it there, so that the last good one is never at stake.
+
+    Lightning's own collects the file in the temporary folder and copies it from there, over what was there before.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint; an address (``s3://...``) is left to Lightning.
+
+        Raises:
+            OutputError: if it cannot be written; an earlier file of that name is still there then.
+        """
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        path = Path(path)
+        with output_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as file:
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):  # what the disk said before torch failed to end its archive
+                    raise error.__context__ from None
+                raise
