@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw
 
 from vfusion3d import ImageTo3DPipeline, ReconstructorConfig, TriplaneReconstructor
 from vfusion3d.errors import CheckpointError, InputImageError, UsageError
+from vfusion3d.models import Triplanes
 from vfusion3d.pipelines import Reconstruction, choose_device
 from vfusion3d.rendering.isosurface import EmptySurfaceError
 
@@ -73,8 +74,12 @@ def test_mesh_turntable_and_sheet(result):
 def test_mesh_is_in_the_world_of_the_renders(result):
     """A field with one red spot at the front: the mesh has it at +X."""
 
-    class Ball:
-        planes = torch.zeros(1)
+    class Ball(Triplanes):
+        def __init__(self):
+            self.planes = torch.zeros(1)
+
+        def __getitem__(self, index):
+            return self
 
         def density(self, points):
             return 1 + 5 * (0.5 - points.norm(dim=-1))
@@ -123,3 +128,10 @@ def test_devices():
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="Device 'cuda' is not available"):
             choose_device("cuda")
+
+
+def test_results_are_ordinary_objects(result):
+    """They also work where gradients are recorded."""
+    density, _ = result.triplanes.query(torch.zeros(1, 3, 3))
+    assert density.shape == (1, 3)
+    assert result.triplanes.mesh(threshold=0.01, resolution=24).volume > 0

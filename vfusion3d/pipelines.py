@@ -27,7 +27,7 @@ from vfusion3d.preprocessing import (
     source_camera,
     to_rgba,
 )
-from vfusion3d.rendering.isosurface import Progress, SurfaceMesh, extract_isosurface
+from vfusion3d.rendering.isosurface import Progress, SurfaceMesh
 from vfusion3d.rendering.turntable import FRAMES, TURN_ELEVATION, contact_sheet, render_views, turntable_cameras
 
 MESH_RESOLUTION = 128
@@ -87,13 +87,8 @@ class Reconstruction:
         Raises:
             EmptySurfaceError: if the density nowhere reaches the threshold.
         """
-        return extract_isosurface(
-            lambda points: self.triplanes.density(points[None])[0],
-            self.config.iso_threshold if threshold is None else threshold,
-            resolution,
-            colours=lambda points: self.triplanes.query(points[None])[1][0],
-            device=self.triplanes.planes.device,
-            progress=progress,
+        return self.triplanes.mesh(
+            0, resolution, self.config.iso_threshold if threshold is None else threshold, progress
         )
 
     def turntable(
@@ -210,7 +205,7 @@ class ImageTo3DPipeline:
         if not pictures:
             return []
         images = torch.stack([picture.rgba for picture in pictures]).to(self.model.device)
-        with torch.inference_mode():
+        with torch.no_grad():
             triplanes = self.model(images, Cameras.stack([picture.camera for picture in pictures]))
         return [Reconstruction(picture, triplanes[k], self.model.config) for k, picture in enumerate(pictures)]
 

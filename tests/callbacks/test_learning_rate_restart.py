@@ -38,3 +38,24 @@ def test_final_rate():
 def test_bad_arguments(arguments):
     with pytest.raises(ValueError, match="Argument"):
         LearningRateRestart(**arguments)
+
+
+def test_epochs_are_counted_in_delivered_batches_and_warm_up_in_optimiser_steps():
+    from types import SimpleNamespace
+
+    from vfusion3d.callbacks.progress import samples_per_epoch
+
+    data = SimpleNamespace(samples_per_epoch=10, batch_size=4)  # 10 samples make two batches of 4
+    optimizer = SimpleNamespace(param_groups=[{"lr": 0.0}])
+    trainer = SimpleNamespace(
+        datamodule=data, num_training_batches=2, world_size=1, accumulate_grad_batches=2, optimizers=[optimizer]
+    )
+    assert samples_per_epoch(trainer) == 8
+    module = SimpleNamespace(samples_seen=0, log=lambda *args, **kwargs: None)
+    schedule = LearningRateRestart(1.0, [100], warmup_steps=4)
+    rates = []
+    for _ in range(6):
+        schedule.on_train_batch_start(trainer, module, {"images": [None] * 4}, 0)
+        rates.append(optimizer.param_groups[0]["lr"])
+        module.samples_seen += 4
+    assert rates == pytest.approx([0.25, 0.25, 0.5, 0.5, 0.75, 0.75])

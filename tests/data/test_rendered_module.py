@@ -77,15 +77,6 @@ def test_mirroring_flips_pictures_with_their_cameras(scene_root: Path) -> None:
     assert 4 <= flipped <= 16
 
 
-def test_turning_the_world_keeps_pictures_and_relative_cameras(scene_root: Path) -> None:
-    old, new = dataset(scene_root)[(0, 1)], dataset(scene_root, turn=True)[(0, 1)]
-    assert torch.equal(old["images"], new["images"]) and not torch.allclose(old["poses"], new["poses"], atol=1e-2)
-    one, other = (Cameras(item["poses"], item["intrinsics"]) for item in (old, new))
-    torch.testing.assert_close(one.elevations, other.elevations, atol=1e-5, rtol=0)
-    relative = [cameras.world_to_camera[:1] @ cameras.matrices for cameras in (one, other)]
-    torch.testing.assert_close(*relative, atol=1e-5, rtol=0)
-
-
 def test_hue_turns_colours_but_neither_alpha_nor_grey(scene_root: Path) -> None:
     old, new = dataset(scene_root)[(0, 1)]["images"], dataset(scene_root, hue=0.5)[(0, 1)]["images"]
     assert torch.equal(old[:, 3], new[:, 3]) and not torch.allclose(old, new, atol=0.02)
@@ -99,7 +90,7 @@ def test_hue_turns_colours_but_neither_alpha_nor_grey(scene_root: Path) -> None:
 def test_epochs_differ_and_two_workers_equal_none(
     scene_root: Path, fit: Callable[..., Any], same: Callable[..., None]
 ) -> None:
-    options = {"mirror": True, "turn": True, "hue": 0.1, "samples_per_epoch": 8}
+    options = {"mirror": True, "hue": 0.1, "samples_per_epoch": 8}
     first = fit(module(scene_root, **options), epochs=2).batches
     same(first, fit(module(scene_root, num_workers=2, **options), epochs=2).batches)
     images = torch.cat([batch["images"] for batch in first])

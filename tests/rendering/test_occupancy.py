@@ -33,6 +33,15 @@ def test_the_grid_covers_all_density():
     assert (grid.density(points)[~grid.occupied(points)] == 0).all()
 
 
+def test_the_grid_is_where_the_field_is():
+    class Elsewhere:
+        def density(self, points):
+            assert points.is_meta
+            return points[:, 0]
+
+    assert OccupancyGrid(Elsewhere(), resolution=4, device="meta").cells.is_meta
+
+
 def test_rays_that_miss_are_skipped_and_pictures_agree():
     from vfusion3d.rendering import render_rays
 

@@ -167,6 +167,28 @@ def test_uniform_resolution_keeps_the_order_of_samples():
         torch.testing.assert_close(together[k : k + 1], alone)
 
 
+def test_geometry_and_compositing_stay_in_full_precision_under_bf16():
+    """DESIGN semantics 12: autocast may round the network, not rays, projections, targets or compositing."""
+    model, batch = module(), batch_of(data(batch_size=2))
+    model.render_resolution = 16
+    model.camera_noise = CameraNoise()
+    exact = model._targets(batch)
+    rigid = exact[1].transform(torch.eye(4))
+    points = torch.rand(2, 4, 5, 3) - 0.5
+    field = model.reconstruct(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = model._targets(batch)
+        torch.testing.assert_close(rounded[0], exact[0], atol=0, rtol=0)
+        torch.testing.assert_close(rounded[1].poses, exact[1].poses, atol=1e-6, rtol=0)
+        torch.testing.assert_close(rounded[1].transform(torch.eye(4)).poses, rigid.poses, atol=1e-6, rtol=0)
+        for a, b in zip(rounded[1].project(points), exact[1].project(points), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+        under = model.reconstruct(batch)
+        torch.testing.assert_close(under.to_model, field.to_model, atol=1e-6, rtol=0)
+        views = under.render(rounded[1], 8, 8, background=0.0)
+    assert views.rgb.dtype == views.opacity.dtype == torch.float32
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_step_on_cuda():

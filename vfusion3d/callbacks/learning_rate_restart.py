@@ -14,7 +14,7 @@ class LearningRateRestart(Callback):
     """Cosine annealing that restarts at the initial rate (paper: after the first 10 of 30 epochs).
 
     One owner of the learning rate, a pure function of the samples seen. Adam's moments are kept across a
-    restart. The rate of each parameter group keeps its ratio to the module's.
+    restart.
 
     Args:
         learning_rate: Rate at the start of every cycle (after the warm-up).
@@ -71,10 +71,10 @@ class LearningRateRestart(Callback):
         per_epoch = samples_per_epoch(trainer)
         step = len(batch["images"]) * trainer.world_size * trainer.accumulate_grad_batches
         warmup = min(self.warmup_steps * step, self.warmup_fraction * per_epoch * sum(self.cycles)) / per_epoch
-        seen = samples_seen(pl_module)
+        seen = samples_seen(pl_module) // step * step  # the start of this optimiser step
         epoch = (seen + step) / per_epoch if seen < warmup * per_epoch else seen / per_epoch
         rate = self.rate(epoch, warmup)
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate * group.setdefault("rate_scale", 1.0)
+                group["lr"] = rate
         pl_module.log("lr", rate, prog_bar=True)

@@ -10,21 +10,19 @@ from vfusion3d.errors import UsageError
 
 
 def samples_per_epoch(trainer: Trainer) -> int:
-    """Training samples of one epoch over all processes.
+    """Training samples of one epoch over all processes, as delivered: whole batches.
 
     Raises:
         UsageError: if neither the data module nor its loader tells.
     """
-    datamodule = getattr(trainer, "datamodule", None)
-    count = getattr(datamodule, "samples_per_epoch", None)
-    if count is None:
-        batch = getattr(trainer.train_dataloader, "batch_size", None)
-        if batch is None:
-            raise UsageError(
-                "The schedules need the number of samples per epoch: use a data module with `samples_per_epoch`."
-            )
-        count = int(trainer.num_training_batches) * batch * trainer.world_size
-    return int(count)
+    loader = getattr(trainer, "datamodule", None) or trainer.train_dataloader
+    batch = getattr(loader, "batch_size", None)
+    steps = trainer.num_training_batches
+    if batch is None or steps == float("inf"):
+        raise UsageError(
+            "The schedules need the number of samples per epoch: use a data module with a `batch_size` and an end."
+        )
+    return int(steps) * int(batch) * trainer.world_size
 
 
 def samples_seen(module: LightningModule) -> int:

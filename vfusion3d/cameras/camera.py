@@ -11,6 +11,11 @@ import torch
 from torch import Tensor
 
 
+def product(first: Tensor, second: Tensor) -> Tensor:
+    """Small matrix products ``[..., n, k] x [..., k, m]`` by hand: autocast would round ``@`` to half precision."""
+    return (first[..., :, :, None] * second[..., None, :, :]).sum(-2)
+
+
 @dataclass(frozen=True, eq=False)
 class Cameras:
     """A batch of perspective cameras of any shape ``[...]``.
@@ -123,7 +128,7 @@ class Cameras:
     def world_to_camera(self) -> Tensor:
         """World-to-camera matrices (OpenGL camera axes), ``[..., 4, 4]``, by transposing the rotation."""
         rotation = self.poses[..., :3].transpose(-1, -2)
-        translation = -(rotation @ self.poses[..., 3:])
+        translation = -product(rotation, self.poses[..., 3:])
         row = self.poses.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*self.shape, 1, 4)
         return torch.cat([torch.cat([rotation, translation], dim=-1), row], dim=-2)
 
@@ -178,17 +183,18 @@ class Cameras:
             Normalised image positions ``[..., N, 2]`` (u right, v down, the image is the unit square) and
             depths along the viewing axis ``[..., N]`` (positive in front).
         """
-        local = (points - self.centers[..., None, :]) @ self.poses[..., :3]
-        depth = -local[..., 2]
+        offset = points - self.centers[..., None, :]
+        right, up, backward = ((offset * self.poses[..., None, :, k]).sum(-1) for k in range(3))
+        depth = -backward
         safe = torch.where(depth.abs() < 1e-8, torch.full_like(depth, 1e-8), depth)
         fx, fy, cx, cy = (self.intrinsics[..., k, None] for k in range(4))
-        uv = torch.stack([fx * local[..., 0] / safe + cx, cy - fy * local[..., 1] / safe], dim=-1)
+        uv = torch.stack([fx * right / safe + cx, cy - fy * up / safe], dim=-1)
         return uv, depth
 
     # -- changes -------------------------------------------------------------------------------------------
     def transform(self, matrix: Tensor) -> Cameras:
         """Move the world: left-multiply every pose by a rigid ``[..., 4, 4]`` (or 3 x 4) matrix."""
-        poses = matrix[..., :3, :3] @ self.poses
+        poses = product(matrix[..., :3, :3], self.poses)
         moved = torch.cat([poses[..., :3], poses[..., 3:] + matrix[..., :3, 3:]], dim=-1)
         return Cameras(moved, self.intrinsics)
 

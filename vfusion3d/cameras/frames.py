@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from vfusion3d.cameras.camera import Cameras
+from vfusion3d.cameras.camera import Cameras, product
 
 SourceFrame = Literal["fixed", "source_relative", "upright_azimuth"]
 
@@ -57,7 +57,7 @@ def frame_transform(source: Cameras, frame: SourceFrame) -> Tensor:
         rotation = released_source_camera().poses[:, :3].to(source.poses)
         centre = rotation[:, 2] * distance[..., None]
         canonical = torch.cat([rotation.expand(*source.shape, 3, 3), centre[..., None]], -1)
-    return torch.cat([canonical, row], -2) @ source.world_to_camera
+    return product(torch.cat([canonical, row], -2), source.world_to_camera)
 
 
 def source_vectors(source: Cameras, frame: SourceFrame) -> Tensor:

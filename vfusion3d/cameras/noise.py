@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vfusion3d.cameras.camera import Cameras
+from vfusion3d.cameras.camera import Cameras, product
 
 
 def rotation_from_vector(vector: Tensor) -> Tensor:
@@ -44,5 +44,5 @@ def rigid_noise(
     turn = rotation_from_vector(draw[..., :3] * rotation)
     shift = draw[..., 3:6, None] * translation
     base = cameras.poses[..., :3]
-    poses = torch.cat([base @ turn, cameras.poses[..., 3:] + base @ shift], dim=-1)
+    poses = torch.cat([product(base, turn), cameras.poses[..., 3:] + product(base, shift)], dim=-1)
     return Cameras(poses, cameras.intrinsics + draw[..., 6:] * intrinsics)

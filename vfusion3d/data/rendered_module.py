@@ -59,7 +59,6 @@ class RenderedDataset(Dataset[MultiViewBatch]):
         seed: The run's seed.
         p_first: Chance that the input is the scene's first picture rather than a random one.
         mirror: Whether half of the items are mirrored across y = 0, pictures and cameras.
-        turn: Whether the world is turned about +Z by a random angle.
         hue: Largest turn of the hue in either direction, in parts of the circle.
         cache_gib: Keep decoded pictures in memory if all of them fit into this many GiB.
 
@@ -75,7 +74,6 @@ class RenderedDataset(Dataset[MultiViewBatch]):
         seed: int,
         p_first: float = 0.0,
         mirror: bool = False,
-        turn: bool = False,
         hue: float = 0.0,
         cache_gib: float = 2.0,
     ) -> None:
@@ -85,7 +83,7 @@ class RenderedDataset(Dataset[MultiViewBatch]):
                     f"The scene {scene.folder} has {len(scene)} pictures, but {views} views are asked for."
                 )
         self.scenes, self.views, self.resolution, self.seed = scenes, views, resolution, seed
-        self.p_first, self.mirror, self.turn, self.hue = p_first, mirror, turn, hue
+        self.p_first, self.mirror, self.hue = p_first, mirror, hue
         self.first = [0]
         for scene in scenes:
             self.first.append(self.first[-1] + len(scene))
@@ -119,13 +117,11 @@ class RenderedDataset(Dataset[MultiViewBatch]):
         chosen = chosen[: self.views]
         images = torch.stack([self._picture(number, view) for view in chosen])
         cameras = scene.cameras[chosen]
-        draw = torch.rand(3, generator=sample_generator(self.seed, sample, epoch, _AUGMENTATION_STREAM)).tolist()
+        draw = torch.rand(2, generator=sample_generator(self.seed, sample, epoch, _AUGMENTATION_STREAM)).tolist()
         if self.mirror and draw[0] < 0.5:
             images, cameras = images.flip(-1), cameras.mirrored()
-        if self.turn:
-            cameras = cameras.transform(_turn_about_z(2 * math.pi * draw[1]))
         if self.hue:
-            images = _shift_hue(images, self.hue * (2 * draw[2] - 1))
+            images = _shift_hue(images, self.hue * (2 * draw[1] - 1))
         return {
             "images": images,
             "poses": cameras.poses,
@@ -133,15 +129,6 @@ class RenderedDataset(Dataset[MultiViewBatch]):
             "sample": torch.tensor(sample),
             "epoch": torch.tensor(epoch),
         }
-
-
-def _turn_about_z(angle: float) -> Tensor:
-    """The rigid motion ``[4, 4]`` that turns the world about +Z, radians."""
-    matrix = torch.eye(4)
-    matrix[0, 0] = matrix[1, 1] = math.cos(angle)
-    matrix[1, 0] = math.sin(angle)
-    matrix[0, 1] = -matrix[1, 0]
-    return matrix
 
 
 def _shift_hue(images: Tensor, shift: float) -> Tensor:
@@ -189,7 +176,6 @@ class RenderedDataModule(MultiViewDataModule):
         val_fraction: Share of the scenes set aside for validation; whole scenes, chosen by ``seed``.
         p_first: Chance that the input is the scene's first picture rather than a random one.
         mirror: Whether half of the training items are mirrored across y = 0, pictures and cameras.
-        turn: Whether training worlds are turned about +Z by a random angle.
         hue: Largest turn of the training pictures' hue in either direction, in parts of the circle.
         seed: Decides order, views and augmentation.
         num_workers: Worker processes that read pictures.
@@ -207,7 +193,6 @@ class RenderedDataModule(MultiViewDataModule):
         val_fraction: float = 0.0,
         p_first: float = 0.0,
         mirror: bool = True,
-        turn: bool = False,
         hue: float = 0.0,
         seed: int = 0,
         num_workers: int = 0,
@@ -220,7 +205,7 @@ class RenderedDataModule(MultiViewDataModule):
             raise UsageError(f"Argument `p_first` must be in [0, 1], but got {p_first}.")
         self.root, self.views, self.resolution = root, views, resolution
         self.exclude, self.val_fraction = exclude, val_fraction
-        self.p_first, self.mirror, self.turn, self.hue = p_first, mirror, turn, hue
+        self.p_first, self.mirror, self.hue = p_first, mirror, hue
         self.seed, self.num_workers, self.cache_gib = seed, num_workers, cache_gib
         self._split: tuple[list[Path], list[Path]] | None = None
         self._train: RenderedDataset | None = None
@@ -275,7 +260,6 @@ class RenderedDataModule(MultiViewDataModule):
                 self.seed,
                 self.p_first,
                 self.mirror,
-                self.turn,
                 self.hue,
                 self.cache_gib,
             )

@@ -29,8 +29,9 @@ def area_resize(images: Tensor, height: int, width: int) -> Tensor:
         >>> area_resize(torch.tensor([[0.0, 1.0, 2.0, 3.0]]), 1, 2)
         tensor([[0.5000, 2.5000]])
     """
-    if images.shape[-2] != height:
-        images = _overlap(images.shape[-2], height, images) @ images
-    if images.shape[-1] != width:
-        images = images @ _overlap(images.shape[-1], width, images).T
+    with torch.autocast(images.device.type, enabled=False):  # targets stay as exact as their type
+        if images.shape[-2] != height:
+            images = _overlap(images.shape[-2], height, images) @ images
+        if images.shape[-1] != width:
+            images = images @ _overlap(images.shape[-1], width, images).T
     return images

@@ -11,6 +11,7 @@ from torch import Tensor
 from vfusion3d.cameras import Cameras
 from vfusion3d.models.field import ObjectField, TriplaneField
 from vfusion3d.rendering import OccupancyGrid, render_rays
+from vfusion3d.rendering.isosurface import SurfaceMesh, extract_isosurface
 
 
 class Rendering(NamedTuple):
@@ -101,7 +102,7 @@ class Triplanes:
         if torch.is_grad_enabled():
             raise RuntimeError("`skip_empty` renders without gradients only: wrap the call in torch.no_grad().")
         if index not in self._grids:
-            self._grids[index] = OccupancyGrid(self.object_field(index))
+            self._grids[index] = OccupancyGrid(self.object_field(index), device=self.planes.device)
         return self._grids[index]
 
     def render(
@@ -184,7 +185,38 @@ class Triplanes:
             colour.append(torch.cat([c for _, c in parts]))
         return torch.stack(density), torch.stack(colour)
 
+    def mesh(
+        self,
+        index: int = 0,
+        resolution: int = 128,
+        threshold: float = 1.0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> SurfaceMesh:
+        """The surface of one object with vertex colours, in the world.
+
+        Args:
+            index: Which object.
+            resolution: Lattice points a side.
+            threshold: Density of the surface (`ReconstructorConfig.iso_threshold`).
+            progress: Called with the lattice chunks done and in all.
+
+        Raises:
+            EmptySurfaceError: if the density nowhere reaches the threshold.
+        """
+        one = self[index]
+        return extract_isosurface(
+            lambda points: one.density(points[None])[0],
+            threshold,
+            resolution,
+            colours=lambda points: one.query(points[None])[1][0],
+            device=self.planes.device,
+            progress=progress,
+        )
+
     def _model_points(self, points: Tensor) -> Tensor:
         if points.dim() != 3 or points.shape[0] != len(self) or points.shape[-1] != 3:
             raise ValueError(f"Argument `points` must have shape [{len(self)}, N, 3], but got {list(points.shape)}.")
-        return points.to(self.to_model) @ self.to_model[:, :3, :3].transpose(1, 2) + self.to_model[:, None, :3, 3]
+        return (
+            torch.stack([(points.to(self.to_model) * self.to_model[:, k, None, :3]).sum(-1) for k in range(3)], -1)
+            + self.to_model[:, None, :3, 3]
+        )

@@ -21,12 +21,20 @@ class OccupancyGrid:
         resolution: Cells per axis.
         threshold: Density per world unit that counts.
         chunk: Points evaluated at once.
+        device: Where the field is.
     """
 
-    def __init__(self, field: Field, resolution: int = 64, threshold: float = 0.02, chunk: int = 65536) -> None:
+    def __init__(
+        self,
+        field: Field,
+        resolution: int = 64,
+        threshold: float = 0.02,
+        chunk: int = 65536,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self.field, self.resolution = field, resolution
         with torch.no_grad():
-            axis = torch.linspace(-1, 1, resolution + 1)
+            axis = torch.linspace(-1, 1, resolution + 1, device=device)
             corners = torch.cartesian_prod(axis, axis, axis)
             density = torch.cat([field.density(part) for part in corners.split(chunk)])
             grid = density.view(1, 1, *[resolution + 1] * 3)

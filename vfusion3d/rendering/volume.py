@@ -184,7 +184,8 @@ def _composite(depths: Tensor, density: Tensor, colour: Tensor, near: Tensor, fa
     weights = compositing_weights(density, interval_edges(depths, near, far).diff(dim=-1))
     opacity = weights.sum(-1)
     depth = (weights * depths).sum(-1) / opacity.clamp_min(1e-10)
-    return torch.einsum("rs,rsc->rc", weights, colour), opacity, depth
+    # Not an einsum, which autocast would round to half precision.
+    return (weights[..., None] * colour).sum(1), opacity, depth
 
 
 def _points(origins: Tensor, directions: Tensor, depths: Tensor) -> Tensor:
