@@ -231,7 +231,7 @@ PRESETS: dict[str, ReconstructorConfig] = {
         coarse_samples=32,
         fine_samples=24,
         render_size=192,
-        iso_threshold=10.0,
+        iso_threshold=1.5,
     ),
     "tiny": ReconstructorConfig(
         name="tiny",

@@ -15,6 +15,7 @@ from vfusion3d.cameras import Cameras
 from vfusion3d.data.batches import MultiViewBatch, batch_cameras
 from vfusion3d.data.randomness import unit_noise
 from vfusion3d.data.resize import area_resize
+from vfusion3d.metrics import psnr
 from vfusion3d.models import ReconstructorConfig, TriplaneReconstructor, Triplanes
 from vfusion3d.training.losses import LossWeights, PerceptualLoss, opacity_loss, total_variation
 from vfusion3d.training.optimisation import OptimizerSettings, parameter_groups
@@ -155,17 +156,16 @@ class ReconstructorTraining(LightningModule):
 
     def validation_step(self, batch: MultiViewBatch, batch_idx: int) -> None:
         """PSNR of whole renders of the non-input views, averaged per picture."""
-        prediction, target = self.render_views(batch)
-        error = (prediction - target).square().mean((-3, -2, -1))[:, 1:]
-        psnr = -10 * error.clamp_min(1e-10).log10()
-        self.log("val/psnr", psnr.mean(), prog_bar=True, batch_size=len(psnr), sync_dist=True)
+        self._log_psnr("val/psnr", batch)
 
     def test_step(self, batch: MultiViewBatch, batch_idx: int) -> None:
         """As validation."""
+        self._log_psnr("test/psnr", batch)
+
+    def _log_psnr(self, name: str, batch: MultiViewBatch) -> None:
         prediction, target = self.render_views(batch)
-        error = (prediction - target).square().mean((-3, -2, -1))[:, 1:]
-        psnr = -10 * error.clamp_min(1e-10).log10()
-        self.log("test/psnr", psnr.mean(), batch_size=len(psnr), sync_dist=True)
+        value = psnr(prediction[:, 1:], target[:, 1:]).mean()
+        self.log(name, value, prog_bar=True, batch_size=len(target), sync_dist=True)
 
     def predict_step(self, batch: MultiViewBatch, batch_idx: int) -> Tensor:
         """Renders on white of all views, ``[B, V, 3, H, W]``."""

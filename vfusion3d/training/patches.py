@@ -86,10 +86,10 @@ def recentre_inputs(images: Tensor, cameras: Cameras, size: int, border: Tensor)
 def sample_window(images: Tensor, left: Tensor, top: Tensor, side: Tensor, size: int) -> Tensor:
     """Resample square windows (units of the picture, ``[B]`` each) to ``[B, C, size, size]``, antialiased.
 
-    Four bilinear lookups per pixel and axis at most; outside the picture is transparent.
+    As many bilinear lookups per pixel and axis as a window of the whole picture needs, four at most; outside the
+    picture is transparent.
     """
-    scale = float(side.max()) * images.shape[-1] / size
-    factor = max(1, min(4, round(scale)))
+    factor = max(1, min(4, round(images.shape[-1] / size)))
     steps = (torch.arange(size * factor, device=images.device, dtype=images.dtype) + 0.5) / (size * factor)
     x = (left[:, None] + steps * side[:, None]) * 2 - 1
     y = (top[:, None] + steps * side[:, None]) * 2 - 1
