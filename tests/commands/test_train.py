@@ -101,8 +101,12 @@ def test_the_recipe_as_it_is_learns(tmp_path, monkeypatch):
     import csv
 
     with open(tmp_path / "lightning_logs" / "version_0" / "metrics.csv") as file:
-        losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
-    assert len(losses) == 8 and sum(losses[-3:]) < 0.8 * sum(losses[:3])
+        rows = list(csv.DictReader(file))
+    # The opacity term hardly depends on which objects a step drew; the picture terms do.
+    opacity = [float(row["train/opacity"]) for row in rows if row["train/opacity"]]
+    psnr = [float(row["val/psnr"]) for row in rows if row["val/psnr"]]
+    assert len(opacity) == 8 and opacity[-1] < 0.85 * opacity[0]
+    assert len(psnr) == 2 and psnr[1] > psnr[0]
 
 
 @pytest.mark.slow
