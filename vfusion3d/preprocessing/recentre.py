@@ -147,7 +147,7 @@ def source_camera(
     Example:
         >>> camera = source_camera(elevation=0.0, border=0.1)
         >>> round(float(camera.intrinsics[0]), 3), [round(x, 3) for x in camera.centers.tolist()]
-        (1.637, [3.07, 0.0, 0.0])
+        (1.403, [3.07, 0.0, 0.0])
     """
     if not -90 <= elevation <= 90:
         raise UsageError(f"Argument `elevation` must be between -90 and 90 degrees, but got {elevation}.")
