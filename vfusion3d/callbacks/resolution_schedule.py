@@ -53,7 +53,6 @@ class ResolutionSchedule(Callback):
             raise ValueError(f"Argument `uniform` must be (low, high) with 0 < low <= high, but got {uniform}.")
         self.resolutions, self.epochs = list(resolutions), list(epochs)
         self.uniform = None if uniform is None else (uniform[0], uniform[1])
-        self._stage: int | None = None
 
     def resolution(self, epoch: float) -> int | tuple[int, int]:
         """Resolution (or range) after a fractional number of epochs."""
