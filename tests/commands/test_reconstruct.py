@@ -86,6 +86,16 @@ def test_json_is_one_document_and_one_bad_picture_does_not_lose_the_others(tmp_p
     assert [p.name for p in (tmp_path / "o").iterdir()] == ["ball"]
 
 
+def test_if_every_picture_fails_no_folder_is_left(tmp_path, model):
+    (tmp_path / "text.png").write_text("no picture")
+    bad = str(tmp_path / "text.png")
+    assert call(bad, "--output", str(tmp_path / "new"), "--model", model, *FAST) == 2
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").mkdir()
+    assert call(bad, "--output", str(tmp_path / "old"), "--model", model, *FAST) == 2
+    assert (tmp_path / "old").is_dir()
+
+
 def test_pictures_of_one_name_get_folders_of_their_own(tmp_path, model):
     pictures = [draw(tmp_path / "a" / "x.png", "red"), draw(tmp_path / "b" / "x.png", "blue")]
     assert call(*pictures, "--output", str(tmp_path / "o"), "--model", model, "--formats", "glb", *FAST) == 0
@@ -107,7 +117,7 @@ def test_no_surface_names_the_picture(tmp_path, picture, model, capsys):
     (other / "model.safetensors").symlink_to(f"{model}/model.safetensors")
     assert call(picture, "--output", str(tmp_path / "o"), "--model", str(other), *FAST) == 2
     assert f"Picture '{picture}': The density stays under the threshold" in capsys.readouterr().err
-    assert list((tmp_path / "o").iterdir()) == []
+    assert not (tmp_path / "o").exists()
 
 
 def test_a_full_disk_leaves_nothing(tmp_path, picture, model, monkeypatch, capsys):
@@ -117,7 +127,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, picture, model, monkeypatch, capsy
     monkeypatch.setattr("os.fsync", full)
     assert call(picture, "--output", str(tmp_path / "o"), "--model", model, *FAST) == 2
     assert f"Output '{tmp_path / 'o' / 'ball'}' cannot be written: the disk is full" in capsys.readouterr().err
-    assert list((tmp_path / "o").iterdir()) == []
+    assert not (tmp_path / "o").exists()
 
 
 def test_interruption_leaves_nothing(tmp_path, picture, model, monkeypatch):
@@ -127,7 +137,7 @@ def test_interruption_leaves_nothing(tmp_path, picture, model, monkeypatch):
     monkeypatch.setattr("vfusion3d.rendering.turntable.write_video", interrupt)
     with pytest.raises(KeyboardInterrupt):
         call(picture, "--output", str(tmp_path / "o"), "--model", model, *FAST)
-    assert list((tmp_path / "o").iterdir()) == []
+    assert not (tmp_path / "o").exists()
 
 
 def test_existing_results(tmp_path, picture, model, capsys):

@@ -57,6 +57,12 @@ def test_fit_then_validate_test_predict_and_reconstruct(run, tmp_path, capsys):
     capsys.readouterr()
     assert run("fit", "--ckpt_path", str(checkpoint), "--model.init_args.patches.size", "8") == 2
     assert "was trained with other settings of patches" in capsys.readouterr().err
+    changes = ["--data.init_args.views", "3", "--learning_rate.warmup_steps", "5"]
+    assert run("fit", "--ckpt_path", str(checkpoint), *changes) == 2
+    assert "other settings of data.views, learning_rate.warmup_steps, and" in capsys.readouterr().err
+    assert run("validate", "--ckpt_path", "best") == 2
+    assert "--ckpt_path best is known only to the process that trained" in capsys.readouterr().err
+    assert run("validate", "--ckpt_path", str(checkpoint), *changes) == 0
     for verb in ("validate", "test", "predict"):
         assert run(verb, "--ckpt_path", str(checkpoint)) == 0
     assert len(list(tmp_path.rglob("test_views.png"))) == 1 and len(list(tmp_path.rglob("predicted_views.png"))) == 1

@@ -7,7 +7,7 @@ import torch
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 from safetensors.torch import load_file
 
-from vfusion3d import ReconstructorConfig, TriplaneReconstructor
+from vfusion3d import ReconstructorConfig, TriplaneReconstructor, orbit
 from vfusion3d.errors import CheckpointError, OutputError
 from vfusion3d.models.checkpoints import held_out_names
 
@@ -38,6 +38,31 @@ def test_half_precision_file(saved, tmp_path):
     loaded = TriplaneReconstructor.from_pretrained(tmp_path / "half")
     assert loaded.decoder.positions.dtype == torch.float32
     torch.testing.assert_close(loaded.decoder.positions, model.decoder.positions, atol=1e-3, rtol=1e-3)
+
+
+def test_weights_are_never_drawn_twice(saved, monkeypatch):
+    """What the file replaces is not initialised first (slow at 452M weights), and no buffer lacks memory."""
+    state = torch.get_rng_state()
+    loaded = TriplaneReconstructor.from_pretrained(saved[1])
+    assert torch.equal(state, torch.get_rng_state())
+    assert not any(t.is_meta for t in (*loaded.parameters(), *loaded.buffers()))
+    for (name, ours), (_, theirs) in zip(saved[0].named_buffers(), loaded.named_buffers(), strict=True):
+        assert torch.equal(ours, theirs), name
+    assert [p.requires_grad for p in loaded.parameters()] == [p.requires_grad for p in saved[0].parameters()]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@torch.no_grad()
+def test_half_precision_in_memory(saved, tmp_path, dtype):
+    model = saved[0].eval()
+    model.save_pretrained(tmp_path / "half", dtype=dtype)
+    assert json.loads((tmp_path / "half" / "config.json").read_text())["dtype"] == str(dtype).removeprefix("torch.")
+    half = TriplaneReconstructor.from_pretrained(tmp_path / "half", dtype="auto")
+    assert {p.dtype for p in half.parameters()} == {dtype}
+    picture, cameras = torch.rand(1, 4, 32, 32), orbit(1)
+    renders = [m(picture, cameras).render(orbit(2).unsqueeze(0), 8, 8) for m in (model, half)]
+    assert renders[1].rgb.dtype == torch.float32
+    torch.testing.assert_close(renders[1].rgb, renders[0].rgb, atol=0.05, rtol=0)
 
 
 def test_push_to_hub(saved, monkeypatch):

@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from vfusion3d.errors import CheckpointError
-from vfusion3d.training import LossWeights, PerceptualLoss, opacity_loss, parameter_groups, total_variation
+from vfusion3d.training import (
+    LossWeights,
+    PerceptualLoss,
+    inside_loss,
+    opacity_loss,
+    parameter_groups,
+    total_variation,
+)
 
 
 def test_against_fixtures(shared):
@@ -23,6 +30,17 @@ def test_opacity_loss():
     edge = torch.tensor([0.0, 1.0], requires_grad=True)
     opacity_loss(edge, torch.tensor([1.0, 0.0])).backward()
     assert torch.isfinite(edge.grad).all()
+
+
+def test_inside_loss_is_the_entropy_of_a_short_ray():
+    density, inside = torch.rand(100) * 40 + 0.1, (torch.rand(100) > 0.5).float()
+    opacity = 1 - torch.exp(-density * 0.1)
+    wanted = torch.nn.functional.binary_cross_entropy(opacity, inside)
+    torch.testing.assert_close(inside_loss(density, inside), wanted, atol=1e-5, rtol=1e-5)
+    edge = torch.tensor([0.0, 0.0, 1e6], requires_grad=True)
+    loss = inside_loss(edge, torch.tensor([0.0, 1.0, 0.0]))
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(edge.grad).all()
 
 
 def test_random_features_are_seeded_and_not_lpips():

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from vfusion3d.callbacks import CameraNoise, ExportModel, LearningRateRestart, NovelViewSheets, ResolutionSchedule
 from vfusion3d.data import ProceduralDataModule
+from vfusion3d.errors import UsageError
 from vfusion3d.models import TriplaneReconstructor
 from vfusion3d.training import LossWeights, PatchSettings, ReconstructorTraining
 
@@ -187,6 +188,50 @@ def test_geometry_and_compositing_stay_in_full_precision_under_bf16():
         torch.testing.assert_close(under.to_model, field.to_model, atol=1e-6, rtol=0)
         views = under.render(rounded[1], 8, 8, background=0.0)
     assert views.rgb.dtype == views.opacity.dtype == torch.float32
+
+
+def test_labelled_points_teach_the_density():
+    model = module(losses=LossWeights(perceptual=0.0, opacity=0.0, inside=1.0))
+    batch = batch_of(data(batch_size=2, points=400))
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    losses = []
+    for _ in range(60):
+        terms = model.loss_terms(batch)
+        assert list(terms) == ["inside"]
+        optimizer.zero_grad()
+        terms["inside"][0].backward()
+        optimizer.step()
+        losses.append(float(terms["inside"][0]))
+    assert losses[-1] < 0.6 * losses[0]
+    with torch.no_grad():
+        density = model.reconstruct(batch).density(batch["points"])
+    assert float(density[batch["inside"] > 0].mean()) > 3 * float(density[batch["inside"] < 1].mean())
+    with pytest.raises(UsageError, match="`inside` needs labelled points: set `points` of the data module"):
+        model.loss_terms(batch_of(data()))
+
+
+def test_pictures_are_never_enlarged():
+    model, batch = module(), batch_of(data(batch_size=2))
+    assert model._targets(batch)[0].shape[-1] == 8  # without a schedule patches come from the pictures as they are
+    for resolution in (32, (8, 32)):
+        model.render_resolution = resolution
+        with pytest.raises(UsageError, match=r"asks for 32 pixels .* but the data's pictures have 24"):
+            model.loss_terms(batch)
+    model, batch = module(patches=PatchSettings(size=32)), batch_of(data(batch_size=2))
+    with pytest.raises(UsageError, match="asks for 32 pixels"):
+        model.loss_terms(batch)
+
+
+def test_one_view_is_scored_on_itself(tmp_path):
+    run = trainer(tmp_path, Trace())
+    [metrics] = run.validate(module(), data(views=1), verbose=False)
+    assert 0 < metrics["val/psnr"] < 60
+
+
+def test_precisions_that_round_cameras_are_refused(tmp_path):
+    run = trainer(tmp_path, Trace(), precision="bf16-true")
+    with pytest.raises(UsageError, match="bf16-true would round cameras and rays; use bf16-mixed"):
+        run.fit(module(), data())
 
 
 @pytest.mark.gpu

@@ -7,7 +7,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,20 +84,26 @@ def run(args: Any) -> int:
     started = time.perf_counter()
     pipeline = ImageTo3DPipeline.from_pretrained(args.model, args.device)
     loading = time.perf_counter() - started
+    was_there = Path(args.output).exists()
     output = make_folder(args.output)
 
     reports: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
-    for picture, name in zip(args.images, folder_names(args.images), strict=True):
-        try:
-            report = reconstruct_one(pipeline, picture, output / name, args)
-        except VFusion3DError as error:
-            sentence = str(error) if str(picture) in str(error) else f"Picture '{picture}': {error}"
-            failures.append({"picture": str(picture), "error": sentence})
-            continue
-        reports.append(report)
-        if not args.json:
-            say(f"{output / name}: {' '.join(report['files'])} ({sum(report['seconds'].values()):.1f} s)")
+    try:
+        for picture, name in zip(args.images, folder_names(args.images), strict=True):
+            try:
+                report = reconstruct_one(pipeline, picture, output / name, args)
+            except VFusion3DError as error:
+                sentence = str(error) if str(picture) in str(error) else f"Picture '{picture}': {error}"
+                failures.append({"picture": str(picture), "error": sentence})
+                continue
+            reports.append(report)
+            if not args.json:
+                say(f"{output / name}: {' '.join(report['files'])} ({sum(report['seconds'].values()):.1f} s)")
+    finally:
+        if not reports and not was_there:
+            with suppress(OSError):  # not empty after all
+                output.rmdir()
     if args.json:
         document = {"load_seconds": round(loading, 3), "results": reports, "failures": failures}
         say(json.dumps(document, indent=2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from argparse import ArgumentError
@@ -24,8 +25,34 @@ from vfusion3d.outputs import CANNOT_WRITE, output_errors
 from vfusion3d.recipes import find_recipe, list_recipes
 from vfusion3d.training.checkpoint_io import WholeCheckpointIO
 
+_PER_MACHINE = ("batch_size", "num_workers", "cache_gib", "root")
+"""Settings of the data that a resumed run may change: other devices share the same global batch."""
+
 SCHEDULES = {"resolution": ResolutionSchedule, "learning_rate": LearningRateRestart, "camera_noise": CameraNoise}
 """Top-level keys of a recipe, each the arguments of one callback or null."""
+
+
+class RecipeInCheckpoint(SaveConfigCallback):
+    """Also keeps the recipe's data and schedules in every checkpoint, as text, for `_check_recipe`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain text only, so that checkpoints load with ``weights_only=True``."""
+        return {"recipe": _recipe_text(self.parser, self.config)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The run's own recipe stays."""
+
+
+def _recipe_text(parser: LightningArgumentParser, config: Any) -> str:
+    """Data and schedules of a parsed recipe as JSON, without what a resumed run may change."""
+    document = json.loads(parser.dump(config, format="json", skip_none=False))
+
+    def kept(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: kept(item) for key, item in value.items() if key not in _PER_MACHINE}
+        return [kept(item) for item in value] if isinstance(value, list) else value
+
+    return json.dumps({key: kept(document.get(key)) for key in ("data", *SCHEDULES)}, sort_keys=True)
 
 
 class TrainingCLI(LightningCLI):
@@ -52,6 +79,11 @@ class TrainingCLI(LightningCLI):
                 whatever a constructor raises in a ValueError; what is no complaint about a value leaves as it was.
         """
         path = self._get(self.config, "ckpt_path")
+        if path == "best":
+            raise UsageError(
+                "--ckpt_path best is known only to the process that trained; give the .ckpt file, in the checkpoints "
+                "folder of its run."
+            )
         checkpoint = None if path is None or _is_lightnings(path) else _read_checkpoint(path)
         try:
             super().instantiate_classes()
@@ -63,7 +95,8 @@ class TrainingCLI(LightningCLI):
                 raise cause from cause.__cause__
             raise UsageError(f"{one_line(str(cause))}; correct the recipe or the option.") from error
         if checkpoint is not None:
-            _check_recipe(path, checkpoint, self.model)
+            recipe = _recipe_text(self._parser(self.subcommand), self.config[str(self.subcommand)])
+            _check_recipe(path, checkpoint, self.model, recipe if self.subcommand == "fit" else None)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Append the schedules to the trainer's callbacks, and let it write checkpoints whole."""
@@ -78,7 +111,7 @@ class TrainingCLI(LightningCLI):
 
 def _is_lightnings(path: str) -> bool:
     """Whether ``--ckpt_path`` is a word, an address or a folder of shards that Lightning looks up itself."""
-    return path in ("best", "last", "hpc") or path.startswith("registry") or "://" in path or os.path.isdir(path)
+    return path in ("last", "hpc") or path.startswith("registry") or "://" in path or os.path.isdir(path)
 
 
 def _read_checkpoint(path: str) -> dict[str, Any]:
@@ -101,8 +134,8 @@ def _read_checkpoint(path: str) -> dict[str, Any]:
     return checkpoint
 
 
-def _check_recipe(path: str, checkpoint: dict[str, Any], model: LightningModule) -> None:
-    """Compare a checkpoint's hyperparameters and weights with the model's.
+def _check_recipe(path: str, checkpoint: dict[str, Any], model: LightningModule, recipe: str | None) -> None:
+    """Compare a checkpoint's hyperparameters and weights with the model's, and its data and schedules with a recipe's.
 
     Raises:
         UsageError: naming the settings that differ.
@@ -110,6 +143,9 @@ def _check_recipe(path: str, checkpoint: dict[str, Any], model: LightningModule)
     """
     saved, settings = checkpoint.get("hyper_parameters", {}), dict(model.hparams)
     changed = sorted(key for key in settings.keys() & saved.keys() if settings[key] != saved[key])
+    then = checkpoint.get("callbacks", {}).get(RecipeInCheckpoint.__qualname__, {}).get("recipe")
+    if recipe is not None and isinstance(then, str):
+        changed += _differences(json.loads(then), json.loads(recipe))
     if changed:
         raise UsageError(
             f"The checkpoint {path} was trained with other settings of {', '.join(changed)}, and resuming with a "
@@ -122,6 +158,18 @@ def _check_recipe(path: str, checkpoint: dict[str, Any], model: LightningModule)
             f"The checkpoint {path} belongs to another architecture than the recipe's {type(model).__name__}; give "
             "one of the same model and version of vfusion3d."
         )
+
+
+def _differences(then: Any, now: Any, path: str = "") -> list[str]:
+    """Dotted names of what differs between two recipes."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        keys = sorted(then.keys() | now.keys())
+        pairs = [(then.get(key), now.get(key), f"{path}.{key}".lstrip(".").replace(".init_args", "")) for key in keys]
+    elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        pairs = [(a, b, f"{path}[{k}]") for k, (a, b) in enumerate(zip(then, now, strict=True))]
+    else:
+        return [] if then == now else [path]
+    return [name for a, b, name in pairs for name in _differences(a, b, name)]
 
 
 def main(arguments: list[str]) -> int:
@@ -139,7 +187,7 @@ def main(arguments: list[str]) -> int:
             LightningDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
-            save_config_callback=SaveConfigCallback,
+            save_config_callback=RecipeInCheckpoint,
             save_config_kwargs={"overwrite": True},
             parser_kwargs={"prog": "vfusion3d", "exit_on_error": False},
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypedDict
 
 from torch import Tensor
+from typing_extensions import NotRequired
 
 from vfusion3d.cameras import Cameras
 
@@ -18,6 +19,8 @@ class MultiViewBatch(TypedDict):
         intrinsics: Normalised ``(fx, fy, cx, cy)``, float32, ``[B, V, 4]``.
         sample: Index of the sample in its data set, int64, ``[B]``.
         epoch: Number of the epoch, int64, ``[B]``; with ``sample`` it seeds all randomness of the item.
+        points: World points with a label, float32, ``[B, P, 3]``; only from modules told to label points.
+        inside: 1 where the point lies in the object, else 0, float32, ``[B, P]``; comes with ``points``.
     """
 
     images: Tensor
@@ -25,6 +28,8 @@ class MultiViewBatch(TypedDict):
     intrinsics: Tensor
     sample: Tensor
     epoch: Tensor
+    points: NotRequired[Tensor]
+    inside: NotRequired[Tensor]
 
 
 def batch_cameras(batch: MultiViewBatch) -> Cameras:

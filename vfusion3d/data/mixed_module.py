@@ -111,10 +111,17 @@ def _concatenate(batches: list[MultiViewBatch]) -> MultiViewBatch:
     """One batch of several; sample s of module k of n becomes s n + k, so no two share their randomness."""
     height = max(batch["images"].shape[-2] for batch in batches)
     width = max(batch["images"].shape[-1] for batch in batches)
-    return {
+    joined: MultiViewBatch = {
         "images": torch.cat([area_resize(batch["images"], height, width) for batch in batches]),
         "poses": torch.cat([batch["poses"] for batch in batches]),
         "intrinsics": torch.cat([batch["intrinsics"] for batch in batches]),
         "sample": torch.cat([batch["sample"] * len(batches) + k for k, batch in enumerate(batches)]),
         "epoch": torch.cat([batch["epoch"] for batch in batches]),
     }
+    counts = {batch["points"].shape[1] if "points" in batch else 0 for batch in batches}
+    if len(counts) > 1:
+        raise UsageError(f"All modules of a mixture must label as many `points`, but got {sorted(counts)}.")
+    if counts != {0}:
+        joined["points"] = torch.cat([batch["points"] for batch in batches])
+        joined["inside"] = torch.cat([batch["inside"] for batch in batches])
+    return joined

@@ -13,10 +13,11 @@ from vfusion3d.data.batches import MultiViewBatch
 from vfusion3d.data.loading import EpochSampler, FixedEpochSampler, ResumableLoader
 from vfusion3d.data.module import MultiViewDataModule
 from vfusion3d.data.procedural import sample_object
-from vfusion3d.data.randomness import sample_generator, sample_seed
+from vfusion3d.data.randomness import sample_generator, sample_seed, unit_noise
 from vfusion3d.data.raycast import ProceduralObjects, render
+from vfusion3d.data.solids import ball_points, inside_objects
 
-_OBJECT_STREAM, _CAMERA_STREAM, _VALIDATION_STREAM = 1, 2, 3
+_OBJECT_STREAM, _CAMERA_STREAM, _VALIDATION_STREAM, _POINT_STREAM = 1, 2, 3, 8
 
 
 class _Item(TypedDict):
@@ -78,6 +79,7 @@ class ProceduralDataModule(MultiViewDataModule):
         zoom: Smallest and largest camera distance, in units of `fit_radius` of the field of view.
         seed: Decides all objects and cameras.
         num_workers: Worker processes that describe objects (about a millisecond each).
+        points: Points per object labelled as inside or outside, for `LossWeights.inside`; 0 for none.
         val_samples: Objects of the validation set, which is the same in every epoch; 0 for none.
     """
 
@@ -93,12 +95,13 @@ class ProceduralDataModule(MultiViewDataModule):
         zoom: tuple[float, float] = (1.0, 1.15),
         seed: int = 0,
         num_workers: int = 0,
+        points: int = 0,
         val_samples: int = 0,
     ) -> None:
         super().__init__(batch_size, samples_per_epoch)
         self.views, self.resolution, self.supersample = views, resolution, supersample
         self.elevation, self.fov, self.zoom = elevation, fov, zoom
-        self.seed, self.num_workers, self.val_samples = seed, num_workers, val_samples
+        self.seed, self.num_workers, self.points, self.val_samples = seed, num_workers, points, val_samples
 
     def _dataset(self, seed: int) -> ProceduralDataset:
         return ProceduralDataset(seed, self.views, self.elevation, self.fov, self.zoom)
@@ -122,10 +125,15 @@ class ProceduralDataModule(MultiViewDataModule):
         cameras = Cameras(batch["poses"], batch["intrinsics"])
         images = render(batch["objects"], cameras, self.resolution, self.resolution, self.supersample)
         sample, epoch = (torch.as_tensor(batch[key], device=images.device) for key in ("sample", "epoch"))  # type: ignore[literal-required]
-        return {
+        delivered: MultiViewBatch = {
             "images": images,
             "poses": cameras.poses,
             "intrinsics": cameras.intrinsics,
             "sample": sample,
             "epoch": epoch,
         }
+        if self.points:
+            unit = unit_noise(self.seed, sample, epoch, 3 * self.points, _POINT_STREAM)
+            points = ball_points(unit.unflatten(-1, (self.points, 3)))
+            delivered |= {"points": points, "inside": inside_objects(batch["objects"], points).float()}
+        return delivered

@@ -18,9 +18,10 @@ from vfusion3d.data.module import MultiViewDataModule
 from vfusion3d.data.randomness import sample_generator
 from vfusion3d.data.resize import area_resize
 from vfusion3d.data.scenes import TRANSFORMS, Scene
+from vfusion3d.data.solids import ball_points, inside_hull
 from vfusion3d.errors import SceneError, UsageError
 
-_VIEW_STREAM, _AUGMENTATION_STREAM, _SPLIT_STREAM = 4, 5, 6
+_VIEW_STREAM, _AUGMENTATION_STREAM, _SPLIT_STREAM, _POINT_STREAM = 4, 5, 6, 9
 
 
 class _PixelCache:
@@ -61,6 +62,7 @@ class RenderedDataset(Dataset[MultiViewBatch]):
         mirror: Whether half of the items are mirrored across y = 0, pictures and cameras.
         hue: Largest turn of the hue in either direction, in parts of the circle.
         cache_gib: Keep decoded pictures in memory if all of them fit into this many GiB.
+        points: Points per item labelled by the visual hull of all the scene's pictures, which are best cached.
 
     Raises:
         SceneError: naming a scene with fewer pictures than ``views``.
@@ -76,6 +78,7 @@ class RenderedDataset(Dataset[MultiViewBatch]):
         mirror: bool = False,
         hue: float = 0.0,
         cache_gib: float = 2.0,
+        points: int = 0,
     ) -> None:
         for scene in scenes:
             if len(scene) < views:
@@ -83,7 +86,7 @@ class RenderedDataset(Dataset[MultiViewBatch]):
                     f"The scene {scene.folder} has {len(scene)} pictures, but {views} views are asked for."
                 )
         self.scenes, self.views, self.resolution, self.seed = scenes, views, resolution, seed
-        self.p_first, self.mirror, self.hue = p_first, mirror, hue
+        self.p_first, self.mirror, self.hue, self.points = p_first, mirror, hue, points
         self.first = [0]
         for scene in scenes:
             self.first.append(self.first[-1] + len(scene))
@@ -118,17 +121,31 @@ class RenderedDataset(Dataset[MultiViewBatch]):
         images = torch.stack([self._picture(number, view) for view in chosen])
         cameras = scene.cameras[chosen]
         draw = torch.rand(2, generator=sample_generator(self.seed, sample, epoch, _AUGMENTATION_STREAM)).tolist()
-        if self.mirror and draw[0] < 0.5:
+        mirrored = self.mirror and draw[0] < 0.5
+        if mirrored:
             images, cameras = images.flip(-1), cameras.mirrored()
         if self.hue:
             images = _shift_hue(images, self.hue * (2 * draw[1] - 1))
-        return {
+        item: MultiViewBatch = {
             "images": images,
             "poses": cameras.poses,
             "intrinsics": cameras.intrinsics,
             "sample": torch.tensor(sample),
             "epoch": torch.tensor(epoch),
         }
+        if self.points:
+            unit = torch.rand(self.points, 3, generator=sample_generator(self.seed, sample, epoch, _POINT_STREAM))
+            points = ball_points(unit)
+            inside = inside_hull(self._masks(number), scene.cameras, points).float()
+            item |= {"points": points * points.new_tensor([1, -1 if mirrored else 1, 1]), "inside": inside}
+        return item
+
+    def _masks(self, scene: int) -> Tensor:
+        """Opacities of all pictures of a scene, ``[V, resolution, resolution]``."""
+        start, end = self.first[scene], self.first[scene + 1]
+        if self.cache is not None and bool(self.cache.ready[start:end].all()):
+            return self.cache.pixels[start:end, 3]
+        return torch.stack([self._picture(scene, view)[3] for view in range(end - start)])
 
 
 def _shift_hue(images: Tensor, shift: float) -> Tensor:
@@ -180,6 +197,8 @@ class RenderedDataModule(MultiViewDataModule):
         seed: Decides order, views and augmentation.
         num_workers: Worker processes that read pictures.
         cache_gib: Keep decoded pictures in memory if all of them fit into this many GiB; 0 switches it off.
+        points: Points per scene labelled as inside or outside, for `LossWeights.inside`; 0 for none. Labels come
+            from the visual hull of all the scene's pictures: have many, and room for them in the cache.
     """
 
     def __init__(
@@ -197,6 +216,7 @@ class RenderedDataModule(MultiViewDataModule):
         seed: int = 0,
         num_workers: int = 0,
         cache_gib: float = 2.0,
+        points: int = 0,
     ) -> None:
         super().__init__(batch_size, samples_per_epoch)
         if not 0 <= val_fraction < 1:
@@ -206,7 +226,7 @@ class RenderedDataModule(MultiViewDataModule):
         self.root, self.views, self.resolution = root, views, resolution
         self.exclude, self.val_fraction = exclude, val_fraction
         self.p_first, self.mirror, self.hue = p_first, mirror, hue
-        self.seed, self.num_workers, self.cache_gib = seed, num_workers, cache_gib
+        self.seed, self.num_workers, self.cache_gib, self.points = seed, num_workers, cache_gib, points
         self._split: tuple[list[Path], list[Path]] | None = None
         self._train: RenderedDataset | None = None
 
@@ -262,6 +282,7 @@ class RenderedDataModule(MultiViewDataModule):
                 self.mirror,
                 self.hue,
                 self.cache_gib,
+                self.points,
             )
 
     def train_dataloader(self) -> DataLoader[Any]:

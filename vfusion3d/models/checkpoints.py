@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
@@ -33,6 +33,7 @@ CONFIG = "config.json"
 HELD_OUT = "held_out.txt"
 SHIPPED = ("nano",)
 """Checkpoints inside the package."""
+_DTYPE = "dtype"  # key of the configuration that says how the weights are stored; the file decides
 _HUB_TIMEOUT = 10.0  # seconds
 
 M = TypeVar("M", bound="HubCheckpoints")
@@ -53,14 +54,16 @@ class HubCheckpoints:
         cache_dir: str | Path | None = None,
         token: str | bool | None = None,
         local_files_only: bool = False,
+        dtype: torch.dtype | Literal["auto"] = torch.float32,
     ) -> M:
-        """Load a checkpoint in evaluation mode, as float32.
+        """Load a checkpoint in evaluation mode.
 
         Args:
             name_or_path: ``"nano"`` (in the package), a folder with ``config.json`` and
                 ``model.safetensors``, or ``"owner/name"`` on the Hugging Face hub.
             device: Where to put the weights.
             revision, cache_dir, token, local_files_only: As in `huggingface_hub.hf_hub_download`.
+            dtype: Floating-point type of the weights in memory; ``"auto"`` keeps the file's.
 
         Raises:
             CheckpointError: one sentence that says what is wrong.
@@ -71,13 +74,13 @@ class HubCheckpoints:
             folder = _download(name, revision, cache_dir, token, local_files_only)
         config = _read_config(folder / CONFIG)
         state = _read_weights(folder / WEIGHTS)
-        with torch.device("meta"):
+        with torch.device("meta"):  # no time for random weights that the file replaces
             model = cls(config)  # type: ignore[call-arg]
         assert isinstance(model, nn.Module)
         _check_keys(model, state, folder / WEIGHTS)
-        model = cls(config).to(device)  # type: ignore[call-arg, attr-defined]
-        model.load_state_dict({key: value.float() for key, value in state.items()})
-        return model.eval()
+        wanted = {key: value if dtype == "auto" else value.to(dtype) for key, value in state.items()}
+        model.load_state_dict(wanted, assign=True)
+        return model.to(device).eval()
 
     def save_pretrained(self, save_directory: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
         """Write ``config.json`` and ``model.safetensors`` into a folder, each file whole or not at all.
@@ -96,7 +99,8 @@ class HubCheckpoints:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as temporary:
                 save_file(state, Path(temporary) / WEIGHTS, metadata={"format": "pt"})
-                text = json.dumps(self.config.to_dict(), indent=2) + "\n"
+                settings = {**self.config.to_dict(), _DTYPE: str(dtype).removeprefix("torch.")}
+                text = json.dumps(settings, indent=2) + "\n"
                 (Path(temporary) / CONFIG).write_text(text, encoding="utf-8")
                 # safetensors makes files only their owner can read
                 (Path(temporary) / WEIGHTS).chmod((Path(temporary) / CONFIG).stat().st_mode)
@@ -222,7 +226,7 @@ def _read_config(path: Path) -> ReconstructorConfig:
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} is not a JSON object: save the checkpoint again.")
     try:
-        return ReconstructorConfig.from_dict(values)
+        return ReconstructorConfig.from_dict({key: value for key, value in values.items() if key != _DTYPE})
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -24,6 +25,11 @@ class ImageFeatures(NamedTuple):
 def build_encoder(config: ReconstructorConfig) -> nn.Module:
     """The encoder of a configuration, with random weights; called with ``[B, 3 or 4, S, S]``."""
     return StemViT(config) if config.encoder == "vit" else DinoEncoder(config)
+
+
+def _per_channel(numbers: Sequence[float]) -> Tensor:
+    """``[C, 1, 1]``, real also where modules are built without memory: no file has these buffers."""
+    return torch.tensor(numbers, device="cpu").view(-1, 1, 1)
 
 
 class DinoEncoder(nn.Module):
@@ -52,12 +58,13 @@ class DinoEncoder(nn.Module):
             self.model = transformers.Dinov2Model(transformers.Dinov2Config(**sizes))
         # Never used without masking; DDP fails on parameters that get no gradient.
         self.model.get_parameter("embeddings.mask_token").requires_grad_(False)
-        self.register_buffer("mean", torch.tensor(config.image_mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(config.image_std).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", _per_channel(config.image_mean), persistent=False)
+        self.register_buffer("std", _per_channel(config.image_std), persistent=False)
 
     def forward(self, images: Tensor) -> ImageFeatures:
         """Tokens ``[B, 1 + n^2, encoder_dim]`` of pictures ``[B, 3, S, S]`` in [0, 1] (more channels are ignored)."""
-        tokens = self.model((images[:, :3] - self.mean) / self.std).last_hidden_state
+        pixels = ((images[:, :3] - self.mean) / self.std).to(self.model.dtype)
+        tokens = self.model(pixels).last_hidden_state
         return ImageFeatures(torch.cat([tokens[:, :1], tokens[:, 1 + self.registers :]], dim=1), None)
 
 
@@ -97,14 +104,12 @@ class StemViT(nn.Module):
         if config.pixel_aligned_channels:
             self.fine = nn.Conv2d(widths[1] + channels, config.pixel_aligned_channels, 3, padding=1)
             self.broad = nn.Linear(dim, config.pixel_aligned_channels)
-        mean = torch.tensor([*config.image_mean, 0.5][:channels]).view(channels, 1, 1)
-        std = torch.tensor([*config.image_std, 0.5][:channels]).view(channels, 1, 1)
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("std", std, persistent=False)
+        self.register_buffer("mean", _per_channel([*config.image_mean, 0.5][:channels]), persistent=False)
+        self.register_buffer("std", _per_channel([*config.image_std, 0.5][:channels]), persistent=False)
 
     def forward(self, images: Tensor) -> ImageFeatures:
         """Tokens ``[B, n^2, encoder_dim]`` and pixel features of pictures ``[B, 3 or 4, S, S]`` in [0, 1]."""
-        x = pixels = (images - self.mean) / self.std
+        x = pixels = ((images - self.mean) / self.std).to(self.positions.dtype)
         half = None
         for stage in self.stem:
             x = stage(x)
@@ -113,7 +118,7 @@ class StemViT(nn.Module):
         tokens = self.norm(self.layers(x.flatten(2).transpose(1, 2) + self.positions))
         if self.fine is None or half is None:
             return ImageFeatures(tokens, None)
-        fine = self.fine(torch.cat([half, F.avg_pool2d(pixels, 2)], dim=1))
+        fine = self.fine(torch.cat([half, F.avg_pool2d(pixels, 2).to(half.dtype)], dim=1))
         broad = self.broad(tokens).transpose(1, 2).unflatten(-1, (height, width))
         broad = F.interpolate(broad.float(), size=fine.shape[-2:], mode="bilinear", align_corners=False)
         return ImageFeatures(tokens, fine.float() + broad)

@@ -59,7 +59,7 @@ class TriplaneField(nn.Module):
         Returns:
             One map ``[field_dim, R + 2, R + 2]`` per plane, then the source map (zero beyond the picture).
         """
-        weight = self.first.weight
+        weight = self.first.weight.float()
         channels = planes.shape[1]
         maps = []
         mode = "constant" if self.padding == "zeros" else "replicate"
@@ -121,13 +121,11 @@ class ObjectField:
     def density_and_colour(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Density ``[N]`` and colour ``[N, 3]`` in [-0.001, 1.001] at points ``[N, 3]``."""
         hidden = self._hidden(points)
-        last = self.field.last
-        raw = F.linear(hidden, last.weight, last.bias).float()
+        raw = _linear(self.field.last, hidden).float()
         return self._activate(raw[:, 0], points), torch.sigmoid(raw[:, 1:]) * 1.002 - 0.001
 
     def _density(self, hidden: Tensor, points: Tensor) -> Tensor:
-        last = self.field.last
-        return self._activate(F.linear(hidden, last.weight[:1], last.bias[:1])[:, 0].float(), points)
+        return self._activate(_linear(self.field.last, hidden, outputs=1)[:, 0].float(), points)
 
     def _activate(self, raw: Tensor, points: Tensor) -> Tensor:
         if self.field.sphere_slope:
@@ -155,10 +153,16 @@ class ObjectField:
         x = x + first.bias
         if camera is not None and depth is not None and self.field.depth_frequencies:
             extra = depth_features(depth, camera.centers.norm(), self.field.depth_frequencies)
-            x = x + F.linear(extra, first.weight[:, -self.field.depth_features :])
+            x = x + F.linear(extra, first.weight[:, -self.field.depth_features :].float())
         for layer in self.field.layers[1:-1]:
-            x = layer(x)
+            x = _linear(layer, x) if isinstance(layer, nn.Linear) else layer(x)
         return x
+
+
+def _linear(layer: nn.Linear, x: Tensor, outputs: int | None = None) -> Tensor:
+    """A layer or its first outputs, in float32 whatever the weights are stored in (autocast still decides)."""
+    weight, bias = (layer.weight, layer.bias) if outputs is None else (layer.weight[:outputs], layer.bias[:outputs])
+    return F.linear(x, weight.float(), bias.float())
 
 
 def _bilinear(u: Tensor, v: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:

@@ -66,7 +66,7 @@ class TriplaneReconstructor(nn.Module, HubCheckpoints):
         cameras = cameras.to(device=images.device, dtype=torch.float32)
         frame = self.config.source_frame
         features = self.encoder(images)
-        embedding = self.camera_embedding(source_vectors(cameras, frame))
+        embedding = self.camera_embedding(source_vectors(cameras, frame).to(self.decoder.positions.dtype))
         planes = self.decoder(features.tokens, embedding)
         to_model = frame_transform(cameras, frame)
         return Triplanes(

@@ -60,6 +60,7 @@ class Triplanes:
         self.fine_samples = fine_samples
         self._fields: dict[int, ObjectField] = {}
         self._grids: dict[int, OccupancyGrid] = {}
+        self._split: dict[tuple[int, bool], tuple[Tensor, ...]] = {}
 
     def __len__(self) -> int:
         return len(self.planes)
@@ -83,15 +84,23 @@ class Triplanes:
         """Radiance field of one object in the model's frame; kept when no gradient is recorded."""
         if index in self._fields and not torch.is_grad_enabled():
             return self._fields[index]
+        features, cameras = self.source_features, self.source_cameras
         field = ObjectField(
             self.field,
-            self.planes[index],
-            None if self.source_features is None else self.source_features[index],
-            None if self.source_cameras is None else self.source_cameras[index],
+            self._unbound(self.planes)[index],
+            None if features is None else self._unbound(features)[index],
+            None if cameras is None else cameras[index],
         )
         if not torch.is_grad_enabled():
             self._fields[index] = field
         return field
+
+    def _unbound(self, batch: Tensor) -> tuple[Tensor, ...]:
+        """The objects of a batch, split once: the gradient of each index would be a batch of zeros of its own."""
+        key = (id(batch), batch.requires_grad and torch.is_grad_enabled())
+        if key not in self._split:
+            self._split[key] = batch.unbind()
+        return self._split[key]
 
     def occupancy(self, index: int) -> OccupancyGrid:
         """Where one object may be, in the model's frame; made once.

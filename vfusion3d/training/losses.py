@@ -33,6 +33,8 @@ class LossWeights:
     """Mean squared difference of neighbouring texels (OpenLRM: 5e-4)."""
     opacity_form: OpacityForm = "bce"
     """``bce`` or ``mse``."""
+    inside: float = 0.0
+    """Direct supervision of the density at labelled points (ours; `inside_loss`); needs `points` of the data."""
     trunk: Trunk = "vgg"
     """Network of the perceptual loss."""
     trunk_weights: str = "pretrained"
@@ -40,7 +42,7 @@ class LossWeights:
     under uniform weights, called random-feature loss and never LPIPS."""
 
     def __post_init__(self) -> None:
-        for name in ("perceptual", "l2", "opacity", "total_variation"):
+        for name in ("perceptual", "l2", "opacity", "total_variation", "inside"):
             if getattr(self, name) < 0:
                 raise ValueError(f"Loss weight `{name}` must not be negative, but got {getattr(self, name)}.")
         for name, allowed in (("opacity_form", get_args(OpacityForm)), ("trunk", get_args(Trunk))):
@@ -119,6 +121,27 @@ def opacity_loss(opacity: Tensor, mask: Tensor, form: OpacityForm = "bce") -> Te
         return F.mse_loss(opacity, mask)
     clamped = opacity.clamp(1e-4, 1 - 1e-4)
     return -(mask * clamped.log() + (1 - mask) * torch.log1p(-clamped)).mean()
+
+
+def inside_loss(density: Tensor, inside: Tensor, length: float = 0.1) -> Tensor:
+    """Opacity of a short piece of a ray at a point against whether the point lies in the object (ours).
+
+    Binary cross-entropy of ``1 - exp(-density * length)``: the same opacity that the renderer composites, so that a
+    field which fits the labels renders as a solid.
+
+    Args:
+        density: Per world unit, any shape.
+        inside: Labels in [0, 1], same shape.
+        length: Of the piece, world units.
+
+    Example:
+        >>> import torch
+        >>> round(float(inside_loss(torch.tensor([0.0, 50.0]), torch.tensor([0.0, 1.0]))), 4)
+        0.0034
+    """
+    transmitted = (density.float() * length).clamp(1e-4, 10.0)  # as an exponent; its ends keep the logarithms finite
+    filled = -torch.log(-torch.expm1(-transmitted))
+    return (inside * filled + (1 - inside) * transmitted).mean()
 
 
 def total_variation(planes: Tensor) -> Tensor:

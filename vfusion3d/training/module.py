@@ -15,10 +15,11 @@ from vfusion3d.cameras import Cameras
 from vfusion3d.data.batches import MultiViewBatch, batch_cameras
 from vfusion3d.data.randomness import unit_noise
 from vfusion3d.data.resize import area_resize
+from vfusion3d.errors import UsageError
 from vfusion3d.metrics import psnr
 from vfusion3d.models import ReconstructorConfig, TriplaneReconstructor, Triplanes
-from vfusion3d.training.losses import LossWeights, PerceptualLoss, opacity_loss, total_variation
-from vfusion3d.training.optimisation import OptimizerSettings, parameter_groups
+from vfusion3d.training.losses import LossWeights, PerceptualLoss, inside_loss, opacity_loss, total_variation
+from vfusion3d.training.optimisation import OptimizerSettings, build_optimizer
 from vfusion3d.training.patches import crop_patches, patch_anchors, recentre_inputs
 
 _PATCH_STREAM, _BORDER_STREAM, _BACKGROUND_STREAM, _JITTER_STREAM = 101, 102, 103, 104
@@ -79,7 +80,7 @@ class ReconstructorTraining(LightningModule):
         weights: Checkpoint to start from (anything `TriplaneReconstructor.from_pretrained` takes); then
             ``architecture`` and ``changes`` are ignored.
         losses: Loss weights.
-        optimizer: AdamW settings.
+        optimizer: Its settings (AdamW as in the paper).
         patches: What is rendered per step.
         inputs: How inputs are prepared.
         gradient_checkpointing: Recompute the decoder's layers in the backward pass.
@@ -110,8 +111,9 @@ class ReconstructorTraining(LightningModule):
         self.seed = seed
         self.samples_seen = 0
         """Training samples seen by all processes; every schedule is a function of it."""
-        self.render_resolution: int | tuple[int, int] = max(self.model.config.render_size, patches.size)
-        """Side of the picture patches are cut from, or a (low, high) range to draw it from per sample."""
+        self.render_resolution: int | tuple[int, int] | None = None
+        """Side of the picture patches are cut from, or a (low, high) range to draw it from per sample; None: as
+        delivered."""
         self.camera_noise: CameraNoiseLike | None = None
         self._perceptual = PerceptualLoss(losses.trunk, losses.trunk_weights) if losses.perceptual else None
         self.save_hyperparameters(
@@ -129,11 +131,20 @@ class ReconstructorTraining(LightningModule):
         )
 
     # -- Lightning hooks -----------------------------------------------------------------------------------
+    def setup(self, stage: str) -> None:
+        """Refuse precisions that would round cameras and rays with everything else.
+
+        Raises:
+            UsageError: for 16-true and bf16-true.
+        """
+        precision = str(self.trainer.precision)
+        if precision in ("16-true", "bf16-true"):
+            mixed = precision.replace("true", "mixed")
+            raise UsageError(f"Precision {precision} would round cameras and rays; use {mixed} (--trainer.precision).")
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW over `parameter_groups`; the schedule belongs to `LearningRateRestart`."""
-        settings = self.optimizer_settings
-        groups = parameter_groups(self.model, settings.weight_decay)
-        return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2))
+        """As `build_optimizer`; the schedule belongs to `LearningRateRestart`."""
+        return build_optimizer(self.model, self.optimizer_settings)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the progress that the schedules depend on."""
@@ -155,7 +166,7 @@ class ReconstructorTraining(LightningModule):
         return loss
 
     def validation_step(self, batch: MultiViewBatch, batch_idx: int) -> None:
-        """PSNR of whole renders of the non-input views, averaged per picture."""
+        """PSNR of whole renders, averaged per picture: of the non-input views, or of the input if there is no other."""
         self._log_psnr("val/psnr", batch)
 
     def test_step(self, batch: MultiViewBatch, batch_idx: int) -> None:
@@ -164,7 +175,8 @@ class ReconstructorTraining(LightningModule):
 
     def _log_psnr(self, name: str, batch: MultiViewBatch) -> None:
         prediction, target = self.render_views(batch)
-        value = psnr(prediction[:, 1:], target[:, 1:]).mean()
+        first = min(1, target.shape[1] - 1)
+        value = psnr(prediction[:, first:], target[:, first:]).mean()
         self.log(name, value, prog_bar=True, batch_size=len(target), sync_dist=True)
 
     def predict_step(self, batch: MultiViewBatch, batch_idx: int) -> Tensor:
@@ -214,6 +226,10 @@ class ReconstructorTraining(LightningModule):
             terms[name] = (self._perceptual(colour.flatten(0, 1), wanted.flatten(0, 1)), weights.perceptual)
         if weights.opacity:
             terms["opacity"] = (opacity_loss(rendered.opacity, mask, weights.opacity_form), weights.opacity)
+        if weights.inside:
+            if "points" not in batch:
+                raise UsageError("The loss weight `inside` needs labelled points: set `points` of the data module.")
+            terms["inside"] = (inside_loss(triplanes.density(batch["points"]), batch["inside"]), weights.inside)
         if weights.total_variation:
             terms["total_variation"] = (total_variation(triplanes.planes), weights.total_variation)
         return terms
@@ -228,8 +244,7 @@ class ReconstructorTraining(LightningModule):
         unit = unit_noise(self.seed, batch["sample"], batch["epoch"], 3 * views + 1, _PATCH_STREAM)
         corners = unit[:, 1:].unflatten(-1, (views, 3))
         parts = []
-        for group in self._resolution_groups(unit[:, 0]):
-            rows, size = group
+        for rows, size in self._resolution_groups(unit[:, 0], images.shape[-1]):
             resized = area_resize(images[rows].flatten(0, 1), size, size)
             anchors = patch_anchors(resized[:, 3], patch, corners[rows].flatten(0, 1), self.patches.foreground)
             parts.append((rows, *crop_patches(resized, cameras[rows].reshape(-1), anchors, patch)))
@@ -241,11 +256,22 @@ class ReconstructorTraining(LightningModule):
         )
         return patches, windows, jitter
 
-    def _resolution_groups(self, unit: Tensor) -> list[tuple[Tensor, int]]:
-        """Samples with the same render resolution: (row numbers, resolution)."""
-        if isinstance(self.render_resolution, int):
-            return [(torch.arange(len(unit), device=unit.device), self.render_resolution)]
-        low, high = self.render_resolution
+    def _resolution_groups(self, unit: Tensor, delivered: int) -> list[tuple[Tensor, int]]:
+        """Samples with the same render resolution: (row numbers, resolution).
+
+        Raises:
+            UsageError: if the pictures are smaller than that, or than a patch.
+        """
+        resolution = delivered if self.render_resolution is None else self.render_resolution
+        largest = max(resolution if isinstance(resolution, int) else resolution[1], self.patches.size)
+        if largest > delivered:
+            raise UsageError(
+                f"Training asks for {largest} pixels (a stage of `resolution`, or `patches.size`), but the data's "
+                f"pictures have {delivered}: raise the data module's `resolution` or lower that."
+            )
+        if isinstance(resolution, int):
+            return [(torch.arange(len(unit), device=unit.device), resolution)]
+        low, high = resolution
         sizes = low + (unit * (high - low + 1)).long()
         return [((sizes == size).nonzero()[:, 0], int(size)) for size in sizes.unique()]
 
