@@ -57,9 +57,14 @@ def test_fit_then_validate_test_predict_and_reconstruct(run, tmp_path, capsys):
     capsys.readouterr()
     assert run("fit", "--ckpt_path", str(checkpoint), "--model.init_args.patches.size", "8") == 2
     assert "was trained with other settings of patches" in capsys.readouterr().err
-    changes = ["--data.init_args.views", "3", "--learning_rate.warmup_steps", "5"]
+    changes = ["--data.init_args.views", "3", "--learning_rate.warmup_steps", "5", "--data.init_args.num_workers", "1"]
     assert run("fit", "--ckpt_path", str(checkpoint), *changes) == 2
     assert "other settings of data.views, learning_rate.warmup_steps, and" in capsys.readouterr().err
+    older = torch.load(checkpoint, weights_only=True)
+    del older["vfusion3d_recipe"], older["hyper_parameters"]["losses"]["inside"]
+    del older["hyper_parameters"]["optimizer"]["kind"]
+    torch.save(older, tmp_path / "older.ckpt")
+    assert run("fit", "--ckpt_path", str(tmp_path / "older.ckpt"), "--trainer.max_epochs", "5") == 0
     assert run("validate", "--ckpt_path", "best") == 2
     assert "--ckpt_path best is known only to the process that trained" in capsys.readouterr().err
     assert run("validate", "--ckpt_path", str(checkpoint), *changes) == 0

@@ -14,6 +14,7 @@ from vfusion3d.data.parts import BOX, CYLINDER, ELLIPSOID, part
 from vfusion3d.data.procedural import sample_objects
 from vfusion3d.data.raycast import render
 from vfusion3d.data.rendered_module import RenderedDataset, find_scenes
+from vfusion3d.data.resize import area_resize
 from vfusion3d.data.solids import POINT_RADIUS, ball_points, inside_hull, inside_objects
 from vfusion3d.errors import UsageError
 
@@ -67,6 +68,15 @@ def test_hull_of_a_ball() -> None:
     hull = inside_hull(masks, cameras, points)
     assert bool(hull[distance < 0.95].all()) and not bool(hull[distance > 1.08].any())
     assert torch.equal(hull, inside_hull((masks * 255).round().byte(), cameras, points))
+
+
+def test_hull_keeps_what_is_thinner_than_a_pixel() -> None:
+    rod = one(part(CYLINDER, (0, 0, 0), (0.01, 0.01, 1)))  # about one pixel across
+    cameras = random_sphere(40, generator=torch.Generator().manual_seed(0))
+    masks = area_resize(render(rod, cameras.unsqueeze(0), 384, 384)[0], 96, 96)[:, 3]
+    points = torch.rand(1000, 3) * torch.tensor([0.01, 0.01, 1.8]) - torch.tensor([0.005, 0.005, 0.9])
+    assert bool(inside_objects(rod, points[None]).all())
+    assert float(inside_hull(masks, cameras, points).float().mean()) > 0.9
 
 
 def test_hull_asks_only_cameras_that_see_the_point() -> None:

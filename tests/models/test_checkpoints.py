@@ -19,6 +19,15 @@ def saved(tmp_path):
     return model, tmp_path / "model"
 
 
+@pytest.fixture(params=["vit", "dinov2_registers"])
+def any_saved(request, tmp_path):
+    dino = {"image_alpha": False, "pixel_aligned_channels": 0, "patch_size": 14, "image_size": 56}
+    changes = {} if request.param == "vit" else {"encoder": request.param, **dino}
+    model = TriplaneReconstructor(ReconstructorConfig.preset("tiny", **changes))
+    model.save_pretrained(tmp_path / "model")
+    return model, tmp_path / "model"
+
+
 def test_round_trip(saved):
     model, folder = saved
     loaded = TriplaneReconstructor.from_pretrained(folder)
@@ -40,26 +49,27 @@ def test_half_precision_file(saved, tmp_path):
     torch.testing.assert_close(loaded.decoder.positions, model.decoder.positions, atol=1e-3, rtol=1e-3)
 
 
-def test_weights_are_never_drawn_twice(saved, monkeypatch):
+def test_weights_are_never_drawn_twice(any_saved):
     """What the file replaces is not initialised first (slow at 452M weights), and no buffer lacks memory."""
     state = torch.get_rng_state()
-    loaded = TriplaneReconstructor.from_pretrained(saved[1])
+    loaded = TriplaneReconstructor.from_pretrained(any_saved[1])
     assert torch.equal(state, torch.get_rng_state())
     assert not any(t.is_meta for t in (*loaded.parameters(), *loaded.buffers()))
-    for (name, ours), (_, theirs) in zip(saved[0].named_buffers(), loaded.named_buffers(), strict=True):
+    for (name, ours), (_, theirs) in zip(any_saved[0].named_buffers(), loaded.named_buffers(), strict=True):
         assert torch.equal(ours, theirs), name
-    assert [p.requires_grad for p in loaded.parameters()] == [p.requires_grad for p in saved[0].parameters()]
+    assert [p.requires_grad for p in loaded.parameters()] == [p.requires_grad for p in any_saved[0].parameters()]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @torch.no_grad()
-def test_half_precision_in_memory(saved, tmp_path, dtype):
-    model = saved[0].eval()
+def test_half_precision_in_memory(any_saved, tmp_path, dtype):
+    model = any_saved[0].eval()
     model.save_pretrained(tmp_path / "half", dtype=dtype)
     assert json.loads((tmp_path / "half" / "config.json").read_text())["dtype"] == str(dtype).removeprefix("torch.")
     half = TriplaneReconstructor.from_pretrained(tmp_path / "half", dtype="auto")
     assert {p.dtype for p in half.parameters()} == {dtype}
-    picture, cameras = torch.rand(1, 4, 32, 32), orbit(1)
+    size = model.config.image_size
+    picture, cameras = torch.rand(1, 4 if model.config.image_alpha else 3, size, size), orbit(1)
     renders = [m(picture, cameras).render(orbit(2).unsqueeze(0), 8, 8) for m in (model, half)]
     assert renders[1].rgb.dtype == torch.float32
     torch.testing.assert_close(renders[1].rgb, renders[0].rgb, atol=0.05, rtol=0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vfusion3d import ReconstructorConfig, TriplaneReconstructor, orbit, random_sphere
-from vfusion3d.models import PRESETS
+from vfusion3d.models import PRESETS, Triplanes
 
 
 def make(count: int = 2, **changes):
@@ -62,6 +62,25 @@ def test_every_parameter_learns():
     missing = [n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
     # The last layers before a bias-free ReLU may be dead at this size, whole tensors may not.
     assert missing == []
+
+
+def test_planes_may_be_optimised_themselves():
+    model, images, cameras = make(1)
+    made = model(images, cameras)
+    planes = torch.nn.Parameter(made.planes.detach())
+    features = made.source_features.detach()
+    triplanes = Triplanes(model.field, planes, made.to_model.detach(), features, made.source_cameras)
+    optimizer = torch.optim.SGD([planes], 1.0)
+    points, losses = torch.rand(1, 50, 3) - 0.5, []
+    with torch.no_grad():
+        triplanes.density(points)
+    for _ in range(3):
+        loss = triplanes.density(points).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss))
+    assert losses[2] < losses[1] < losses[0]
 
 
 def test_gradient_checkpointing_changes_nothing():

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from argparse import ArgumentError
+from dataclasses import asdict, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.trainer.states import TrainerFn
 
 from vfusion3d.callbacks import CameraNoise, LearningRateRestart, ResolutionSchedule
 from vfusion3d.commands.arguments import one_line
@@ -24,35 +26,59 @@ from vfusion3d.errors import CheckpointError, UsageError, VFusion3DError
 from vfusion3d.outputs import CANNOT_WRITE, output_errors
 from vfusion3d.recipes import find_recipe, list_recipes
 from vfusion3d.training.checkpoint_io import WholeCheckpointIO
+from vfusion3d.training.module import SETTINGS, settings_from_plain
 
-_PER_MACHINE = ("batch_size", "num_workers", "cache_gib", "root")
-"""Settings of the data that a resumed run may change: other devices share the same global batch."""
+_RECIPE = "vfusion3d_recipe"  # key of a checkpoint
+_PER_MACHINE = ("num_workers", "cache_gib", "root")
+"""Settings of the data that a resumed run may change."""
 
 SCHEDULES = {"resolution": ResolutionSchedule, "learning_rate": LearningRateRestart, "camera_noise": CameraNoise}
 """Top-level keys of a recipe, each the arguments of one callback or null."""
 
 
 class RecipeInCheckpoint(SaveConfigCallback):
-    """Also keeps the recipe's data and schedules in every checkpoint, as text, for `_check_recipe`."""
+    """Also keeps the recipe's data and schedules in every checkpoint, and refuses to resume with others."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """Plain text only, so that checkpoints load with ``weights_only=True``."""
-        return {"recipe": _recipe_text(self.parser, self.config)}
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Plain text, so that checkpoints load with ``weights_only=True``."""
+        checkpoint[_RECIPE] = json.dumps(self._recipe(trainer))
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The run's own recipe stays."""
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Compare.
+
+        Raises:
+            UsageError: naming the settings that differ.
+        """
+        if trainer.state.fn != TrainerFn.FITTING or _RECIPE not in checkpoint:
+            return
+        changed = _differences(json.loads(checkpoint[_RECIPE]), self._recipe(trainer))
+        if changed:
+            raise _changed_recipe("The checkpoint", changed)
+
+    def _recipe(self, trainer: Trainer) -> dict[str, Any]:
+        """Data and schedules, with global batch sizes and the names in lists, without what may change."""
+        document = json.loads(self.parser.dump(self.config, format="json", skip_none=False))
+
+        def kept(key: str, value: Any) -> Any:
+            if isinstance(value, dict):
+                return {k: kept(k, v) for k, v in value.items() if k not in _PER_MACHINE}
+            if isinstance(value, list):
+                return [kept("", item) for item in value]
+            if key == "batch_size" and isinstance(value, int):
+                return value * trainer.world_size
+            if key == "exclude" and isinstance(value, str) and os.path.isfile(value):
+                return sorted(Path(value).read_text(encoding="utf-8").split("\n"))
+            return value
+
+        return {key: kept(key, document.get(key)) for key in ("data", *SCHEDULES)}
 
 
-def _recipe_text(parser: LightningArgumentParser, config: Any) -> str:
-    """Data and schedules of a parsed recipe as JSON, without what a resumed run may change."""
-    document = json.loads(parser.dump(config, format="json", skip_none=False))
-
-    def kept(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: kept(item) for key, item in value.items() if key not in _PER_MACHINE}
-        return [kept(item) for item in value] if isinstance(value, list) else value
-
-    return json.dumps({key: kept(document.get(key)) for key in ("data", *SCHEDULES)}, sort_keys=True)
+def _changed_recipe(subject: str, changed: list[str]) -> UsageError:
+    return UsageError(
+        f"{subject} was trained with other settings of {', '.join(changed)}, and resuming with a changed recipe is not "
+        "possible: use its own recipe, config.yaml in its run's folder, or start a new run from an exported model with "
+        "--model.init_args.weights."
+    )
 
 
 class TrainingCLI(LightningCLI):
@@ -95,8 +121,7 @@ class TrainingCLI(LightningCLI):
                 raise cause from cause.__cause__
             raise UsageError(f"{one_line(str(cause))}; correct the recipe or the option.") from error
         if checkpoint is not None:
-            recipe = _recipe_text(self._parser(self.subcommand), self.config[str(self.subcommand)])
-            _check_recipe(path, checkpoint, self.model, recipe if self.subcommand == "fit" else None)
+            _check_recipe(path, checkpoint, self.model)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Append the schedules to the trainer's callbacks, and let it write checkpoints whole."""
@@ -134,24 +159,21 @@ def _read_checkpoint(path: str) -> dict[str, Any]:
     return checkpoint
 
 
-def _check_recipe(path: str, checkpoint: dict[str, Any], model: LightningModule, recipe: str | None) -> None:
-    """Compare a checkpoint's hyperparameters and weights with the model's, and its data and schedules with a recipe's.
+def _check_recipe(path: str, checkpoint: dict[str, Any], model: LightningModule) -> None:
+    """Compare a checkpoint's hyperparameters and weights with the model's.
 
     Raises:
         UsageError: naming the settings that differ.
         CheckpointError: if the settings are the same and the weights are not.
     """
-    saved, settings = checkpoint.get("hyper_parameters", {}), dict(model.hparams)
-    changed = sorted(key for key in settings.keys() & saved.keys() if settings[key] != saved[key])
-    then = checkpoint.get("callbacks", {}).get(RecipeInCheckpoint.__qualname__, {}).get("recipe")
-    if recipe is not None and isinstance(then, str):
-        changed += _differences(json.loads(then), json.loads(recipe))
+    saved = dict(checkpoint.get("hyper_parameters", {}))
+    for name, kind in SETTINGS.items():  # a version that knew fewer settings had the others at their defaults
+        if isinstance(saved.get(name), dict) and saved[name].keys() <= {field.name for field in fields(kind)}:
+            saved[name] = json.loads(json.dumps(asdict(settings_from_plain(kind, saved[name]))))
+    settings = json.loads(json.dumps(dict(model.hparams)))
+    changed = sorted(key for key in settings.keys() & saved.keys() if saved[key] != settings[key])
     if changed:
-        raise UsageError(
-            f"The checkpoint {path} was trained with other settings of {', '.join(changed)}, and resuming with a "
-            "changed recipe is not possible: use its own recipe, config.yaml in its run's folder, or start a new run "
-            "from an exported model with --model.init_args.weights."
-        )
+        raise _changed_recipe(f"The checkpoint {path}", changed)
     wanted = {key: value.shape for key, value in model.state_dict().items()}
     if wanted != {key: value.shape for key, value in checkpoint["state_dict"].items()}:
         raise CheckpointError(
@@ -163,8 +185,9 @@ def _check_recipe(path: str, checkpoint: dict[str, Any], model: LightningModule,
 def _differences(then: Any, now: Any, path: str = "") -> list[str]:
     """Dotted names of what differs between two recipes."""
     if isinstance(then, dict) and isinstance(now, dict):
-        keys = sorted(then.keys() | now.keys())
-        pairs = [(then.get(key), now.get(key), f"{path}.{key}".lstrip(".").replace(".init_args", "")) for key in keys]
+        # A key that was not there yet had no other value either.
+        names = {key: f"{path}.{key}".lstrip(".").replace(".init_args", "") for key in sorted(then)}
+        pairs = [(then[key], now.get(key), name) for key, name in names.items()]
     elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
         pairs = [(a, b, f"{path}[{k}]") for k, (a, b) in enumerate(zip(then, now, strict=True))]
     else:

@@ -10,6 +10,7 @@ from torch import Tensor
 from vfusion3d.cameras import Cameras
 from vfusion3d.data.raycast import ProceduralObjects
 
+_EMPTY = 0.1  # opacity up to which a camera sees past the object
 POINT_RADIUS = 1.1
 """Points are drawn from the ball of this radius, a little more than the unit sphere that objects are scaled to."""
 
@@ -69,10 +70,11 @@ def _inside_parts(transforms: Tensor, quadrics: Tensor, points: Tensor) -> Tenso
 def inside_hull(masks: Tensor, cameras: Cameras, points: Tensor) -> Tensor:
     """Which points lie in the visual hull: no camera that has them in its picture sees past the object there.
 
-    The hull is the largest solid with these silhouettes, so hollows that no silhouette shows count as filled.
+    A camera sees past where a pixel is all but empty, so that parts thinner than a pixel stay; the hull may be larger
+    than the object by half a pixel, and hollows that no silhouette shows count as filled.
 
     Args:
-        masks: Opacities ``[V, H, W]``, in [0, 1] or uint8; a pixel of half or more is the object's.
+        masks: Opacities ``[V, H, W]``, in [0, 1] or uint8.
         cameras: Their cameras, ``[V]``.
         points: World points ``[N, 3]``.
 
@@ -85,5 +87,5 @@ def inside_hull(masks: Tensor, cameras: Cameras, points: Tensor) -> Tensor:
     seen = (depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
     index = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
     full = 255 if masks.dtype == torch.uint8 else 1
-    solid = masks.flatten(1).gather(1, index) >= full / 2
+    solid = masks.flatten(1).gather(1, index) > _EMPTY * full
     return (solid | ~seen).all(0) & seen.any(0)

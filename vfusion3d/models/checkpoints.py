@@ -78,7 +78,8 @@ class HubCheckpoints:
             model = cls(config)  # type: ignore[call-arg]
         assert isinstance(model, nn.Module)
         _check_keys(model, state, folder / WEIGHTS)
-        wanted = {key: value if dtype == "auto" else value.to(dtype) for key, value in state.items()}
+        # Copies: what safetensors returns is the file itself, mapped into memory, which may change or be cut off.
+        wanted = {key: value.to(value.dtype if dtype == "auto" else dtype, copy=True) for key, value in state.items()}
         model.load_state_dict(wanted, assign=True)
         return model.to(device).eval()
 

@@ -29,7 +29,8 @@ def build_encoder(config: ReconstructorConfig) -> nn.Module:
 
 def _per_channel(numbers: Sequence[float]) -> Tensor:
     """``[C, 1, 1]``, real also where modules are built without memory: no file has these buffers."""
-    return torch.tensor(numbers, device="cpu").view(-1, 1, 1)
+    device = "cpu" if torch.get_default_device().type == "meta" else None
+    return torch.tensor(numbers, device=device).view(-1, 1, 1)
 
 
 class DinoEncoder(nn.Module):

@@ -60,7 +60,7 @@ class Triplanes:
         self.fine_samples = fine_samples
         self._fields: dict[int, ObjectField] = {}
         self._grids: dict[int, OccupancyGrid] = {}
-        self._split: dict[tuple[int, bool], tuple[Tensor, ...]] = {}
+        self._split: dict[int, tuple[Tensor, ...]] = {}
 
     def __len__(self) -> int:
         return len(self.planes)
@@ -96,11 +96,15 @@ class Triplanes:
         return field
 
     def _unbound(self, batch: Tensor) -> tuple[Tensor, ...]:
-        """The objects of a batch, split once: the gradient of each index would be a batch of zeros of its own."""
-        key = (id(batch), batch.requires_grad and torch.is_grad_enabled())
-        if key not in self._split:
-            self._split[key] = batch.unbind()
-        return self._split[key]
+        """The objects of a batch, split once where a model made it: each index would cost a batch of zeros backward.
+
+        Planes that are optimised themselves change in place, which views of them do not survive.
+        """
+        if batch.grad_fn is None or not torch.is_grad_enabled():
+            return batch.unbind()
+        if id(batch) not in self._split:
+            self._split[id(batch)] = batch.unbind()
+        return self._split[id(batch)]
 
     def occupancy(self, index: int) -> OccupancyGrid:
         """Where one object may be, in the model's frame; made once.

@@ -139,7 +139,7 @@ def inside_loss(density: Tensor, inside: Tensor, length: float = 0.1) -> Tensor:
         >>> round(float(inside_loss(torch.tensor([0.0, 50.0]), torch.tensor([0.0, 1.0]))), 4)
         0.0034
     """
-    transmitted = (density.float() * length).clamp(1e-4, 10.0)  # as an exponent; its ends keep the logarithms finite
+    transmitted = density.float() * length + 1e-4  # as an exponent; never 0, so that what is wrongly empty can learn
     filled = -torch.log(-torch.expm1(-transmitted))
     return (inside * filled + (1 - inside) * transmitted).mean()
 

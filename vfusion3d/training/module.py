@@ -51,11 +51,19 @@ class InputSettings:
     """Supervise over a random grey per view instead of white (OpenLRM does)."""
 
 
+SETTINGS: dict[str, type[Any]] = {
+    "losses": LossWeights,
+    "optimizer": OptimizerSettings,
+    "patches": PatchSettings,
+    "inputs": InputSettings,
+}
+"""Arguments of `ReconstructorTraining` that are dataclasses."""
+
 S = TypeVar("S")
 
 
-def _from_plain(cls: type[S], value: S | dict[str, Any]) -> S:
-    """Settings from what a checkpoint holds: plain dictionaries and lists only."""
+def settings_from_plain(cls: type[S], value: S | dict[str, Any]) -> S:
+    """Settings from what a checkpoint holds, plain dictionaries and lists only; what is not there is the default."""
     if not isinstance(value, dict):
         return value
     return cls(**{key: tuple(item) if isinstance(item, list) else item for key, item in value.items()})
@@ -100,8 +108,8 @@ class ReconstructorTraining(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        losses, optimizer = _from_plain(LossWeights, losses), _from_plain(OptimizerSettings, optimizer)
-        patches, inputs = _from_plain(PatchSettings, patches), _from_plain(InputSettings, inputs)
+        losses, optimizer = settings_from_plain(LossWeights, losses), settings_from_plain(OptimizerSettings, optimizer)
+        patches, inputs = settings_from_plain(PatchSettings, patches), settings_from_plain(InputSettings, inputs)
         if weights is None:
             self.model = TriplaneReconstructor(ReconstructorConfig.preset(architecture, **(changes or {})))
         else:
