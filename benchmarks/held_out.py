@@ -86,6 +86,7 @@ def main() -> int:
         "--all", action="store_true", help="also score the objects the model saw, in a table of their own"
     )
     parser.add_argument("--limit", type=int, help="score only the first N scenes")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="score only these scenes, in this order")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: cpu)")
     parser.add_argument("--sheet", help="PNG of truth and renders to write")
     parser.add_argument("--json", action="store_true", help="print one JSON document with per-object rows")
@@ -94,7 +95,16 @@ def main() -> int:
         model = TriplaneReconstructor.from_pretrained(arguments.model, device=arguments.device)
         names = held_out_names(arguments.model)
         folders = sorted(path.parent for path in Path(arguments.scenes).glob("*/transforms.json"))
-        folders = [folder for folder in folders if arguments.all or folder.name in names][: arguments.limit]
+        folders = [folder for folder in folders if arguments.all or folder.name in names]
+        if arguments.only:
+            by_name = {folder.name: folder for folder in folders}
+            unknown = sorted(set(arguments.only) - by_name.keys())
+            if unknown:
+                raise SceneError(
+                    f"No scene to score in {arguments.scenes} is named {', '.join(unknown)}; check --only."
+                )
+            folders = [by_name[name] for name in arguments.only]
+        folders = folders[: arguments.limit]
         if not folders:
             print(f"held_out.py: no scene to score in {arguments.scenes}; see --help.", file=sys.stderr)
             return 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -72,8 +73,8 @@ class DinoEncoder(nn.Module):
 class StemViT(nn.Module):
     """A small ViT whose patches come from a convolutional stem, with features for pixel alignment.
 
-    The stem halves the picture until a token covers ``patch_size`` pixels (arXiv 2106.14881); its half-size
-    features join the upsampled tokens on the picture's grid.
+    The stem halves the picture until a token covers ``patch_size`` pixels (arXiv 2106.14881); its maps
+    refine the tokens for pixel alignment.
     """
 
     mean: Tensor
@@ -101,25 +102,49 @@ class StemViT(nn.Module):
         )
         self.layers = nn.TransformerEncoder(layer, config.encoder_layers, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(dim)
-        self.fine: nn.Module | None = None
-        if config.pixel_aligned_channels:
-            self.fine = nn.Conv2d(widths[1] + channels, config.pixel_aligned_channels, 3, padding=1)
-            self.broad = nn.Linear(dim, config.pixel_aligned_channels)
+        self.pyramid = FeaturePyramid(config, channels, widths[1:]) if config.pixel_aligned_channels else None
         self.register_buffer("mean", _per_channel([*config.image_mean, 0.5][:channels]), persistent=False)
         self.register_buffer("std", _per_channel([*config.image_std, 0.5][:channels]), persistent=False)
 
     def forward(self, images: Tensor) -> ImageFeatures:
         """Tokens ``[B, n^2, encoder_dim]`` and pixel features of pictures ``[B, 3 or 4, S, S]`` in [0, 1]."""
         x = pixels = ((images - self.mean) / self.std).to(self.positions.dtype)
-        half = None
+        maps = []
         for stage in self.stem:
             x = stage(x)
-            half = x if half is None else half
-        height, width = x.shape[-2:]
+            maps.append(x)
         tokens = self.norm(self.layers(x.flatten(2).transpose(1, 2) + self.positions))
-        if self.fine is None or half is None:
-            return ImageFeatures(tokens, None)
-        fine = self.fine(torch.cat([half, F.avg_pool2d(pixels, 2).to(half.dtype)], dim=1))
-        broad = self.broad(tokens).transpose(1, 2).unflatten(-1, (height, width))
-        broad = F.interpolate(broad.float(), size=fine.shape[-2:], mode="bilinear", align_corners=False)
-        return ImageFeatures(tokens, fine.float() + broad)
+        return ImageFeatures(tokens, None if self.pyramid is None else self.pyramid(pixels, maps[:-1], tokens))
+
+
+class FeaturePyramid(nn.Module):
+    """Tokens refined by the stem's maps, coarse to fine, to features at half the picture's resolution (as FPN, arXiv
+    1612.03144).
+
+    Args:
+        config: The architecture.
+        channels: Of the picture.
+        widths: Of the stem's maps, fine to coarse, the last being the tokens' own.
+    """
+
+    def __init__(self, config: ReconstructorConfig, channels: int, widths: list[int]) -> None:
+        super().__init__()
+        dim = config.pixel_aligned_channels
+        self.broad = nn.Linear(config.encoder_dim, dim)
+        self.lateral = nn.ModuleList(nn.Conv2d(width, dim, 1) for width in widths[:-1])
+        self.merge = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1), nn.GroupNorm(math.gcd(4, dim), dim), nn.GELU())
+            for _ in widths[:-1]
+        )
+        self.fine = nn.Conv2d(dim + channels, dim, 3, padding=1)
+
+    def forward(self, pixels: Tensor, maps: list[Tensor], tokens: Tensor) -> Tensor:
+        """Features ``[B, dim, S / 2, S / 2]`` of pictures ``[B, C, S, S]``, stem maps and tokens ``[B, n^2, D]``."""
+        x = self.broad(tokens).transpose(1, 2)
+        side = int(x.shape[-1] ** 0.5)
+        x = x.unflatten(-1, (side, side))
+        for level in reversed(range(len(maps))):
+            x = F.interpolate(x, size=maps[level].shape[-2:], mode="bilinear", align_corners=False)
+            x = self.merge[level](x + self.lateral[level](maps[level]))
+        x = F.interpolate(x, size=[size // 2 for size in pixels.shape[-2:]], mode="bilinear", align_corners=False)
+        return self.fine(torch.cat([x, F.avg_pool2d(pixels, 2).to(x.dtype)], dim=1)).float()
