@@ -51,6 +51,9 @@ def triplanes(padding, aligned, slope, grad=False):
 @pytest.mark.parametrize(("coarse", "fine"), [(16, 0), (12, 8)])
 def test_equals_the_textbook(padding, aligned, slope, coarse, fine):
     model, planes = triplanes(padding, aligned, slope, grad=True)
+    for k, layer in enumerate(model.field.layers):
+        if isinstance(layer, torch.nn.ReLU):  # a sample on the kink of one would have two gradients, by rounding
+            model.field.layers[k] = torch.nn.SiLU()
     o, d = rays(random_sphere(2, generator=torch.Generator().manual_seed(5)).transform(planes.to_model[0]))
     results = []
     leaves = [planes.planes] + ([planes.source_features] if aligned else [])
