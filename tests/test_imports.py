@@ -36,6 +36,7 @@ HEAVY = {
 # What each part of the library may import of it; DESIGN.md, "Layout". Everything but the two ends is named.
 MAY_IMPORT = {
     "errors": set(),
+    "alpha": set(),
     "outputs": {"errors"},
     "cameras": {"errors"},
     "rendering": {"errors", "outputs", "cameras"},
@@ -43,10 +44,10 @@ MAY_IMPORT = {
     "meshes": {"errors", "outputs", "cameras", "data"},  # a mesh is rendered into a scene folder
     "metrics": {"errors", "cameras"},
     "preprocessing": {"errors", "cameras"},
-    "models": {"errors", "outputs", "cameras", "rendering"},
-    "training": {"errors", "outputs", "cameras", "rendering", "models", "data", "metrics"},
-    "callbacks": {"errors", "outputs", "cameras", "rendering", "models", "data", "metrics", "training"},
-    "pipelines": {"errors", "outputs", "cameras", "rendering", "models", "meshes", "preprocessing"},
+    "models": {"errors", "outputs", "alpha", "cameras", "rendering"},
+    "training": {"errors", "outputs", "alpha", "cameras", "rendering", "models", "data", "metrics"},
+    "callbacks": {"errors", "outputs", "alpha", "cameras", "rendering", "models", "data", "metrics", "training"},
+    "pipelines": {"errors", "outputs", "alpha", "cameras", "rendering", "models", "meshes", "preprocessing"},
 }
 
 

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vfusion3d.alpha import over_white, straight_pixels
 from vfusion3d.cameras import Cameras
 from vfusion3d.errors import UsageError
 from vfusion3d.models import ReconstructorConfig, TriplaneReconstructor, Triplanes
@@ -20,7 +21,6 @@ from vfusion3d.preprocessing import (
     EXTENT,
     FOV,
     Window,
-    over_white,
     read_picture,
     recentre,
     remove_background,
@@ -52,9 +52,7 @@ class PreparedPicture:
 
     def image(self) -> Image.Image:
         """The recentred object as a straight-alpha RGBA picture."""
-        colour = self.rgba[:3] / self.rgba[3:].clamp_min(1e-6)
-        pixels = torch.cat([colour, self.rgba[3:]]).clamp(0, 1) * 255 + 0.5
-        return Image.fromarray(pixels.to(torch.uint8).permute(1, 2, 0).numpy())
+        return Image.fromarray(straight_pixels(self.rgba))
 
 
 @dataclass(frozen=True)

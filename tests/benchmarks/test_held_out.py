@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from vfusion3d import TriplaneReconstructor
+from vfusion3d.alpha import straight_pixels
 from vfusion3d.cameras import orbit
 from vfusion3d.data.procedural import sample_objects
 from vfusion3d.data.raycast import render
@@ -29,9 +30,8 @@ def scenes(tmp_path: Path) -> Path:
     for k, name in enumerate(("cat", "dog", "seen")):
         cameras = orbit(views=4, elevation=0.35)
         images = render(sample_objects(torch.tensor([k])), cameras.unsqueeze(0), 24, 24)[0]
-        straight = torch.cat([images[:, :3] / images[:, 3:].clamp_min(1e-6), images[:, 3:]], 1).clamp(0, 1)
-        views = (straight * 255).round().byte().permute(0, 2, 3, 1).numpy()
-        write_scene(tmp_path / "scenes" / name, views, cameras, SceneInfo(layout="benchmark"))
+        info = SceneInfo(layout="benchmark")
+        write_scene(tmp_path / "scenes" / name, straight_pixels(images), cameras, info)
     model = TriplaneReconstructor("tiny")
     model.save_pretrained(tmp_path / "model")
     (tmp_path / "model" / "held_out.txt").write_text("cat\ndog\n")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vfusion3d.alpha import straight_pixels
 from vfusion3d.cameras import random_sphere
 from vfusion3d.data.procedural import sample_objects
 from vfusion3d.data.raycast import render
@@ -21,9 +22,7 @@ def scene_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for k in range(5):
         cameras = random_sphere(6, generator=torch.Generator().manual_seed(k))
         images = render(sample_objects(torch.tensor([k])), cameras.unsqueeze(0), 24, 24)[0]
-        straight = torch.cat([images[:, :3] / images[:, 3:].clamp_min(1e-6), images[:, 3:]], 1).clamp(0, 1)
-        views = (straight * 255).round().byte().permute(0, 2, 3, 1).numpy()
-        write_scene(root / f"object_{k}", views, cameras)
+        write_scene(root / f"object_{k}", straight_pixels(images), cameras)
     return root
 
 

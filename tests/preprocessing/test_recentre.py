@@ -3,13 +3,13 @@ import pytest
 import torch
 from PIL import Image
 
+from vfusion3d.alpha import over_white
 from vfusion3d.errors import InputImageError, UsageError
 from vfusion3d.preprocessing import (
     EXTENT,
     Window,
     crop_window,
     object_window,
-    over_white,
     recentre,
     source_camera,
 )

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
+from vfusion3d.alpha import over_white
 from vfusion3d.callbacks.progress import output_folder
 
 
@@ -16,6 +17,8 @@ class NovelViewSheets(Callback):
 
     ``novel_views_<step>.png`` after each validation, ``test_views.png`` and ``predicted_views.png`` after
     `vfusion3d test` and `vfusion3d predict`.
+
+    The module's validation and test steps return the renders on white ``[B, V, 3, H, W]``, as its predict step does.
 
     Args:
         dirpath: Folder of the PNGs; the logger's folder by default.
@@ -29,8 +32,8 @@ class NovelViewSheets(Callback):
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Render the first objects."""
-        self._collect(trainer, pl_module, batch)
+        """Keep the first objects."""
+        self._collect(trainer, batch, outputs)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the sheet."""
@@ -39,8 +42,8 @@ class NovelViewSheets(Callback):
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Render the first objects."""
-        self._collect(trainer, pl_module, batch)
+        """Keep the first objects."""
+        self._collect(trainer, batch, outputs)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the sheet."""
@@ -49,20 +52,18 @@ class NovelViewSheets(Callback):
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Render the first objects."""
-        self._collect(trainer, pl_module, batch)
+        """Keep the first objects."""
+        self._collect(trainer, batch, outputs)
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the sheet."""
         self._write(trainer, "predicted_views.png")
 
-    def _collect(self, trainer: Trainer, pl_module: Any, batch: Any) -> None:
+    def _collect(self, trainer: Trainer, batch: Any, renders: torch.Tensor) -> None:
         room = self.objects - len(self._rows)
         if room <= 0 or not trainer.is_global_zero:
             return
-        part = {key: value[:room] for key, value in batch.items()}
-        prediction, target = pl_module.render_views(part)
-        for truth, render in zip(target, prediction, strict=True):
+        for truth, render in zip(over_white(batch["images"][:room]), renders[:room], strict=True):
             self._rows.append(torch.cat([torch.cat(list(truth), -1), torch.cat(list(render), -1)], -2).cpu())
 
     def _write(self, trainer: Trainer, name: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 
 from vfusion3d.callbacks.progress import samples_per_epoch, samples_seen
+from vfusion3d.data.batches import require_pixels
 from vfusion3d.errors import UsageError
 
 
@@ -73,12 +74,7 @@ class ResolutionSchedule(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Set the module's resolution for this step; at the first one see that the pictures suffice for all stages."""
-        largest, delivered = max(self.resolutions or self.uniform or ()), batch["images"].shape[-1]
-        if largest > delivered:
-            raise UsageError(
-                f"ResolutionSchedule goes up to {largest} pixels, but the data's pictures have {delivered}: raise the "
-                "data module's `resolution` or lower the stages."
-            )
+        require_pixels(max(self.resolutions or self.uniform or ()), batch["images"].shape[-1])
         resolution = self.resolution(samples_seen(pl_module) / samples_per_epoch(trainer))
         pl_module.render_resolution = resolution
         side = resolution if isinstance(resolution, int) else resolution[1]

@@ -22,6 +22,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from vfusion3d.callbacks import CameraNoise, LearningRateRestart, ResolutionSchedule
 from vfusion3d.commands.arguments import one_line
+from vfusion3d.data.held_out import excluded_names
 from vfusion3d.errors import CheckpointError, UsageError, VFusion3DError
 from vfusion3d.outputs import CANNOT_WRITE, output_errors
 from vfusion3d.recipes import find_recipe, list_recipes
@@ -39,9 +40,14 @@ SCHEDULES = {"resolution": ResolutionSchedule, "learning_rate": LearningRateRest
 class RecipeInCheckpoint(SaveConfigCallback):
     """Also keeps the recipe's data and schedules in every checkpoint, and refuses to resume with others."""
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write ``config.yaml``, and read the lists that the recipe names once, while they are there."""
+        super().setup(trainer, pl_module, stage)
+        self.recipe = self._recipe(trainer)
+
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Plain text, so that checkpoints load with ``weights_only=True``."""
-        checkpoint[_RECIPE] = json.dumps(self._recipe(trainer))
+        checkpoint[_RECIPE] = json.dumps(self.recipe)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Compare.
@@ -51,7 +57,7 @@ class RecipeInCheckpoint(SaveConfigCallback):
         """
         if trainer.state.fn != TrainerFn.FITTING or _RECIPE not in checkpoint:
             return
-        changed = _differences(json.loads(checkpoint[_RECIPE]), self._recipe(trainer))
+        changed = _differences(json.loads(checkpoint[_RECIPE]), self.recipe)
         if changed:
             raise _changed_recipe("The checkpoint", changed)
 
@@ -60,14 +66,14 @@ class RecipeInCheckpoint(SaveConfigCallback):
         document = json.loads(self.parser.dump(self.config, format="json", skip_none=False))
 
         def kept(key: str, value: Any) -> Any:
+            if key == "exclude" and value is not None:
+                return sorted(excluded_names(value))
             if isinstance(value, dict):
                 return {k: kept(k, v) for k, v in value.items() if k not in _PER_MACHINE}
             if isinstance(value, list):
                 return [kept("", item) for item in value]
             if key == "batch_size" and isinstance(value, int):
                 return value * trainer.world_size
-            if key == "exclude" and isinstance(value, str) and os.path.isfile(value):
-                return sorted(Path(value).read_text(encoding="utf-8").split("\n"))
             return value
 
         return {key: kept(key, document.get(key)) for key in ("data", *SCHEDULES)}

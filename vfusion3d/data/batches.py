@@ -8,6 +8,7 @@ from torch import Tensor
 from typing_extensions import NotRequired
 
 from vfusion3d.cameras import Cameras
+from vfusion3d.errors import UsageError
 
 
 class MultiViewBatch(TypedDict):
@@ -30,6 +31,23 @@ class MultiViewBatch(TypedDict):
     epoch: Tensor
     points: NotRequired[Tensor]
     inside: NotRequired[Tensor]
+
+
+def require_pixels(wanted: int, delivered: int) -> None:
+    """See that training never supervises enlarged pictures.
+
+    Args:
+        wanted: Largest side that training renders, in pixels.
+        delivered: Side of a batch's pictures.
+
+    Raises:
+        UsageError: if they are smaller than that.
+    """
+    if wanted > delivered:
+        raise UsageError(
+            f"Training asks for {wanted} pixels (a stage of `resolution`, or `patches.size`), but the data's pictures "
+            f"have {delivered}: raise the data module's `resolution` or lower that."
+        )
 
 
 def batch_cameras(batch: MultiViewBatch) -> Cameras:

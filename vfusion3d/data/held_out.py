@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from random import Random
+
+from vfusion3d.errors import UsageError
 
 
 def split_by_group(
@@ -51,6 +54,21 @@ def split_by_group(
             count += size
     held_out = sorted(name for name, group in groups.items() if group in held_groups)
     return sorted(set(groups) - set(held_out)), held_out
+
+
+def excluded_names(exclude: Iterable[str] | str | None) -> set[str]:
+    """Names that a data module's ``exclude`` means: themselves, or the lines of a text file.
+
+    Raises:
+        UsageError: if the file cannot be read.
+    """
+    if not isinstance(exclude, str):
+        return set(exclude or ())
+    try:
+        lines = Path(exclude).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"The list of scenes to exclude, {exclude}, cannot be read ({error}).") from error
+    return {line.strip() for line in lines if line.strip()}
 
 
 def names_hash(names: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vfusion3d.data.batches import MultiViewBatch
+from vfusion3d.data.held_out import excluded_names
 from vfusion3d.data.loading import EpochSampler, FixedEpochSampler, ResumableLoader
 from vfusion3d.data.module import MultiViewDataModule
 from vfusion3d.data.randomness import sample_generator
@@ -239,7 +240,7 @@ class RenderedDataModule(MultiViewDataModule):
         """
         if self._split is None:
             folders = find_scenes(self.root)
-            excluded = self._excluded_names()
+            excluded = excluded_names(self.exclude)
             if excluded and not excluded & {folder.name for folder in folders}:
                 raise UsageError(
                     f"None of the {len(excluded)} names in `exclude` is a scene in {self.root}; check them."
@@ -255,15 +256,6 @@ class RenderedDataModule(MultiViewDataModule):
                 )
             self._split = training, sorted(validation)
         return self._split
-
-    def _excluded_names(self) -> set[str]:
-        if not isinstance(self.exclude, str):
-            return set(self.exclude or ())
-        try:
-            lines = Path(self.exclude).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"The list of scenes to exclude, {self.exclude}, cannot be read ({error}).") from error
-        return {line.strip() for line in lines if line.strip()}
 
     def samples_per_pass(self) -> int:
         """One sample per training scene."""

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vfusion3d.alpha import over_white
 from vfusion3d.cameras import Cameras, frame_transform, source_vectors
 from vfusion3d.models.checkpoints import HubCheckpoints
 from vfusion3d.models.config import ReconstructorConfig
@@ -90,7 +91,7 @@ class TriplaneReconstructor(nn.Module, HubCheckpoints):
             if self.config.image_alpha:
                 raise ValueError("Argument `images` must be premultiplied RGBA: this model reads the foreground mask.")
             return images
-        white = images[:, :3] + (1 - images[:, 3:])
+        white = over_white(images)
         return torch.cat([white, images[:, 3:]], dim=1) if self.config.image_alpha else white
 
     def gradient_checkpointing_enable(self, enabled: bool = True) -> None:

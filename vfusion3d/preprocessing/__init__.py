@@ -10,7 +10,6 @@ from vfusion3d.preprocessing.recentre import (
     Window,
     crop_window,
     object_window,
-    over_white,
     recentre,
     source_camera,
 )
@@ -24,7 +23,6 @@ __all__ = [
     "Window",
     "crop_window",
     "object_window",
-    "over_white",
     "read_picture",
     "recentre",
     "remove_background",

@@ -119,11 +119,6 @@ def recentre(rgba: Image.Image, size: int, border: float = BORDER, name: str = "
     return crop_window(rgba, window, size), window
 
 
-def over_white(rgba: Tensor) -> Tensor:
-    """Premultiplied RGBA ``[..., 4, H, W]`` on white, ``[..., 3, H, W]``."""
-    return rgba[..., :3, :, :] + (1 - rgba[..., 3:, :, :])
-
-
 def source_camera(
     elevation: float = ELEVATION, border: float = BORDER, fov: float = FOV, extent: float = EXTENT
 ) -> Cameras:

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from vfusion3d.alpha import over_white
 from vfusion3d.cameras import Cameras
-from vfusion3d.data.batches import MultiViewBatch, batch_cameras
+from vfusion3d.data.batches import MultiViewBatch, batch_cameras, require_pixels
 from vfusion3d.data.randomness import unit_noise
 from vfusion3d.data.resize import area_resize
 from vfusion3d.errors import UsageError
@@ -173,23 +174,28 @@ class ReconstructorTraining(LightningModule):
         self.samples_seen += count * self.trainer.world_size
         return loss
 
-    def validation_step(self, batch: MultiViewBatch, batch_idx: int) -> None:
-        """PSNR of whole renders, averaged per picture: of the non-input views, or of the input if there is no other."""
-        self._log_psnr("val/psnr", batch)
+    def validation_step(self, batch: MultiViewBatch, batch_idx: int) -> Tensor:
+        """PSNR of whole renders, averaged per picture: of the non-input views, or of the input if there is no other.
 
-    def test_step(self, batch: MultiViewBatch, batch_idx: int) -> None:
+        Returns:
+            The renders of all views on white, ``[B, V, 3, H, W]``.
+        """
+        return self._log_psnr("val/psnr", batch)
+
+    def test_step(self, batch: MultiViewBatch, batch_idx: int) -> Tensor:
         """As validation."""
-        self._log_psnr("test/psnr", batch)
+        return self._log_psnr("test/psnr", batch)
 
-    def _log_psnr(self, name: str, batch: MultiViewBatch) -> None:
-        prediction, target = self.render_views(batch)
+    def _log_psnr(self, name: str, batch: MultiViewBatch) -> Tensor:
+        prediction, target = self.render_views(batch), over_white(batch["images"])
         first = min(1, target.shape[1] - 1)
         value = psnr(prediction[:, first:], target[:, first:]).mean()
         self.log(name, value, prog_bar=True, batch_size=len(target), sync_dist=True)
+        return prediction
 
     def predict_step(self, batch: MultiViewBatch, batch_idx: int) -> Tensor:
         """Renders on white of all views, ``[B, V, 3, H, W]``."""
-        return self.render_views(batch)[0]
+        return self.render_views(batch)
 
     # -- pieces --------------------------------------------------------------------------------------------
     def reconstruct(self, batch: MultiViewBatch, noise: bool = False) -> Triplanes:
@@ -271,12 +277,7 @@ class ReconstructorTraining(LightningModule):
             UsageError: if the pictures are smaller than that, or than a patch.
         """
         resolution = delivered if self.render_resolution is None else self.render_resolution
-        largest = max(resolution if isinstance(resolution, int) else resolution[1], self.patches.size)
-        if largest > delivered:
-            raise UsageError(
-                f"Training asks for {largest} pixels (a stage of `resolution`, or `patches.size`), but the data's "
-                f"pictures have {delivered}: raise the data module's `resolution` or lower that."
-            )
+        require_pixels(max(resolution if isinstance(resolution, int) else resolution[1], self.patches.size), delivered)
         if isinstance(resolution, int):
             return [(torch.arange(len(unit), device=unit.device), resolution)]
         low, high = resolution
@@ -290,9 +291,7 @@ class ReconstructorTraining(LightningModule):
         return unit[:, :, None, None, None]
 
     @torch.no_grad()
-    def render_views(self, batch: MultiViewBatch) -> tuple[Tensor, Tensor]:
-        """Renders and pictures of all views on white, ``[B, V, 3, H, W]`` each in [0, 1]."""
-        images = batch["images"]
-        target = images[:, :, :3] + (1 - images[:, :, 3:])
-        rendered = self.reconstruct(batch).render(batch_cameras(batch), *images.shape[-2:])
-        return rendered.rgb.float(), target
+    def render_views(self, batch: MultiViewBatch) -> Tensor:
+        """Renders on white of all views, ``[B, V, 3, H, W]``, of the pictures' size."""
+        rendered = self.reconstruct(batch).render(batch_cameras(batch), *batch["images"].shape[-2:])
+        return rendered.rgb.float()

@@ -1,0 +1,19 @@
+"""Premultiplied alpha, in which pictures are resampled and compared, and what comes of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def over_white(rgba: Tensor) -> Tensor:
+    """Premultiplied RGBA ``[..., 4, H, W]`` on white, ``[..., 3, H, W]``."""
+    return rgba[..., :3, :, :] + (1 - rgba[..., 3:, :, :])
+
+
+def straight_pixels(rgba: Tensor) -> np.ndarray:
+    """Premultiplied RGBA ``[..., 4, H, W]`` in [0, 1] as files hold it: uint8 ``[..., H, W, 4]``, straight alpha."""
+    colour, alpha = rgba[..., :3, :, :], rgba[..., 3:, :, :]
+    straight = torch.cat([colour / alpha.clamp_min(1e-6), alpha], -3).clamp(0, 1)
+    return (straight * 255).round().to(torch.uint8).movedim(-3, -1).cpu().numpy()
