@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from vfusion3d import ReconstructorConfig, TriplaneReconstructor, orbit
 from vfusion3d.errors import CheckpointError, OutputError
-from vfusion3d.models.checkpoints import held_out_names
+from vfusion3d.models.checkpoints import _local_path, held_out_names
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_missing_files(saved, tmp_path):
 def test_unknown_name_and_file(saved):
     check("giant", "Unknown model 'giant'")
     check("./nowhere", "Unknown model")
-    check(saved[1] / "config.json", "is a file, but a model is a folder")
+    check(saved[1] / "config.json", "is no weight file")
 
 
 def test_hub_name_while_offline(tmp_path):
@@ -229,8 +229,7 @@ def test_shipped_checkpoint():
     model = TriplaneReconstructor.from_pretrained("nano")
     assert model.config.license == "Apache-2.0"
     assert len(held_out_names("nano")) > 50
-    from vfusion3d.models.checkpoints import _local_folder
-
-    folder = _local_folder("nano")
+    folder = _local_path("nano")
+    assert folder is not None
     assert sum(p.stat().st_size for p in folder.iterdir()) < 15 * 2**20
     assert all(v.dtype == torch.float16 for v in load_file(folder / "model.safetensors").values())

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+import logging
 import os
+import pickle
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -27,6 +30,7 @@ from torch import nn
 
 from vfusion3d.errors import CheckpointError, OutputError
 from vfusion3d.models.config import ReconstructorConfig
+from vfusion3d.models.released import Family, config_of, convert_state, family_of, installed_names
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -34,7 +38,9 @@ HELD_OUT = "held_out.txt"
 SHIPPED = ("nano",)
 """Checkpoints inside the package."""
 _DTYPE = "dtype"  # key of the configuration that says how the weights are stored; the file decides
+_PICKLED = (".pt", ".pth", ".bin")  # what `torch.save` writes
 _HUB_TIMEOUT = 10.0  # seconds
+_LOGGER = logging.getLogger("vfusion3d")
 
 M = TypeVar("M", bound="HubCheckpoints")
 
@@ -60,7 +66,9 @@ class HubCheckpoints:
 
         Args:
             name_or_path: ``"nano"`` (in the package), a folder with ``config.json`` and
-                ``model.safetensors``, or ``"owner/name"`` on the Hugging Face hub.
+                ``model.safetensors``, a weight file (``.safetensors``, ``.pt``, ``.pth``, ``.bin``) of a released
+                model, or ``"owner/name"`` on the Hugging Face hub. Besides ours, the published layouts of
+                ``facebook/vfusion3d`` and ``zxhezexin/openlrm-*-1.1`` are read as they are.
             device: Where to put the weights.
             revision, cache_dir, token, local_files_only: As in `huggingface_hub.hf_hub_download`.
             dtype: Floating-point type of the weights in memory; ``"auto"`` keeps the file's.
@@ -69,15 +77,16 @@ class HubCheckpoints:
             CheckpointError: one sentence that says what is wrong.
         """
         name = str(name_or_path)
-        folder = _local_folder(name)
-        if folder is None:
-            folder = _download(name, revision, cache_dir, token, local_files_only)
-        config = _read_config(folder / CONFIG)
-        state = _read_weights(folder / WEIGHTS)
+        path = _local_path(name)
+        if path is None:
+            path = _download(name, revision, cache_dir, token, local_files_only)
+        family, config, state = _read_checkpoint(path)
         with torch.device("meta"):  # no time for random weights that the file replaces
             model = cls(config)  # type: ignore[call-arg]
         assert isinstance(model, nn.Module)
-        _check_keys(model, state, folder / WEIGHTS)
+        state = _fitted(model, state, path, published=family is not None)
+        if "NC" in config.license:
+            _LOGGER.warning("%s: weights under %s, for non-commercial use only.", name, config.license)
         # Copies: what safetensors returns is the file itself, mapped into memory, which may change or be cut off.
         wanted = {key: value.to(value.dtype if dtype == "auto" else dtype, copy=True) for key, value in state.items()}
         model.load_state_dict(wanted, assign=True)
@@ -144,28 +153,32 @@ def held_out_names(name_or_path: str | Path) -> list[str]:
     Raises:
         CheckpointError: if the checkpoint has no such list.
     """
-    folder = _local_folder(str(name_or_path))
+    folder = _local_path(str(name_or_path))
     path = None if folder is None else folder / HELD_OUT
     if path is None or not path.is_file():
         raise CheckpointError(f"The checkpoint {name_or_path} has no {HELD_OUT}, so which objects it saw is unknown.")
     return path.read_text(encoding="utf-8").split()
 
 
-def _local_folder(name: str) -> Path | None:
+def _local_path(name: str) -> Path | None:
+    """The folder or file that a name means on this machine; None for a name on the hub."""
     if name in SHIPPED:
         return Path(str(importlib.resources.files("vfusion3d") / "checkpoints" / name))
     path = Path(name).expanduser()
     if name and os.path.isdir(path):  # unlike pathlib's, False where reading is not permitted
         return path
     if os.path.isfile(path):
+        if path.suffix in (".safetensors", *_PICKLED):
+            return path
         raise CheckpointError(
-            f"{name} is a file, but a model is a folder with {CONFIG} and {WEIGHTS}; give the folder that holds it."
+            f"{name} is no weight file (.safetensors, {', '.join(_PICKLED)}); give one of a released model, or the "
+            f"folder that holds {CONFIG} and {WEIGHTS}."
         )
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         known = ", ".join(SHIPPED)
         raise CheckpointError(
-            f"Unknown model {name!r}: give a shipped name ({known}), a folder with {CONFIG} and {WEIGHTS}, "
-            "or owner/name on the Hugging Face hub."
+            f"Unknown model {name!r}: give a shipped name ({known}), a folder with {CONFIG} and {WEIGHTS}, a released "
+            "weight file, or owner/name on the Hugging Face hub."
         )
     return None
 
@@ -217,7 +230,33 @@ def _hub_answers(name: str, revision: str | None, token: str | bool | None) -> b
     return True
 
 
-def _read_config(path: Path) -> ReconstructorConfig:
+def _read_checkpoint(path: Path) -> tuple[Family | None, ReconstructorConfig, dict[str, torch.Tensor]]:
+    """Whose layout a folder or file has (None: ours), its configuration, and its weights under our names."""
+    weights = path / WEIGHTS if path.is_dir() else path
+    settings = _read_settings(weights.with_name(CONFIG)) if path.is_dir() or weights.name == WEIGHTS else {}
+    state = _read_weights(weights)
+    family = family_of(state)
+    state = convert_state(state)
+    if family is None and not path.is_dir() and not settings:
+        raise CheckpointError(
+            f"{path} holds no weights of a model this library knows (for example {next(iter(state), 'none at all')}): "
+            f"give a released VFusion3D or OpenLRM file, or a folder with {CONFIG} and {WEIGHTS}."
+        )
+    try:
+        if family is not None:
+            return family, config_of(family, state, settings), state
+        ours = {key: value for key, value in settings.items() if key != _DTYPE}
+        return None, ReconstructorConfig.from_dict(ours), state
+    except CheckpointError as error:
+        source = weights.with_name(CONFIG) if family is None else weights
+        raise CheckpointError(f"{source}: {error}".rstrip(".") + ".") from error
+    except ValueError as error:
+        raise CheckpointError(
+            f"{weights} has the layout of {family} but no sizes that fit together: {error}"
+        ) from error
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
     try:
         values: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -226,13 +265,12 @@ def _read_config(path: Path) -> ReconstructorConfig:
         raise CheckpointError(f"{path} cannot be read as JSON ({error}): save the checkpoint again.") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} is not a JSON object: save the checkpoint again.")
-    try:
-        return ReconstructorConfig.from_dict({key: value for key, value in values.items() if key != _DTYPE})
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+    return values
 
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    if path.suffix in _PICKLED:
+        return _read_pickled(path)
     try:
         return load_file(path)
     except FileNotFoundError as error:
@@ -245,11 +283,53 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
         ) from error
 
 
-def _check_keys(model: nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
+def _read_pickled(path: Path) -> dict[str, torch.Tensor]:
+    """Tensors of a file by `torch.save`, without running anything that is in it."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about pickles that are refused anyway
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=start == b"PK")
+    except PermissionError as error:
+        raise CheckpointError(f"{path} cannot be read: check its permissions.") from error
+    except Exception as error:  # torch raises many types on damaged files
+        refused = isinstance(error, pickle.UnpicklingError)
+        if refused and (
+            start[:1] == b"\x80" or "Unsupported global" in str(error) or "Unsupported class" in str(error)
+        ):
+            raise CheckpointError(
+                f"{path} holds Python code besides weights, which is not run: get it as safetensors, or save its "
+                "tensors alone from a program that you trust."
+            ) from error
+        raise CheckpointError(f"{path} is cut off or no file of torch weights: download it again.") from error
+    for key in ("model_state_dict", "state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise CheckpointError(f"{path} holds no state dict: give a file with a model's weights.")
+    return content
+
+
+def _fitted(model: nn.Module, state: dict[str, torch.Tensor], path: Path, published: bool) -> dict[str, torch.Tensor]:
+    """The weights as the model calls them; the sizes of a published model were read off these themselves.
+
+    Raises:
+        CheckpointError: if they do not fit.
+    """
     wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    state = installed_names(state, wanted)
+    for key, size in wanted.items():
+        if key.endswith("mask_token") and key not in state:  # never used, and some publish without it
+            state[key] = torch.zeros(size)
     missing = sorted(set(wanted) - set(state))
     unexpected = sorted(set(state) - set(wanted))
     wrong = sorted(key for key in set(state) & set(wanted) if tuple(state[key].shape) != wanted[key])
+    if missing and not unexpected and not wrong and published:
+        raise CheckpointError(
+            f"{path} is incomplete: {len(missing)} of {len(wanted)} weights are missing (for example {missing[0]}); "
+            "download or save it again."
+        )
     if missing or unexpected or wrong:
         example = (missing or unexpected or wrong)[0]
         raise CheckpointError(
@@ -257,3 +337,4 @@ def _check_keys(model: nn.Module, state: dict[str, torch.Tensor], path: Path) ->
             f"unexpected and {len(wrong)} differently shaped weights (for example {example}); give both files of one "
             "model."
         )
+    return state

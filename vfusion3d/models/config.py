@@ -44,6 +44,8 @@ class ReconstructorConfig:
     """Transformer layers of the encoder."""
     encoder_heads: int = 12
     """Attention heads of the encoder."""
+    encoder_positions: int = 37
+    """Side of the grid of positions that DINOv2 learned; other sizes are resampled from it."""
 
     transformer_dim: int = 1024
     """Width of the triplane tokens."""

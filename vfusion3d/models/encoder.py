@@ -1,11 +1,11 @@
-"""Picture to tokens: DINOv2 through transformers, or a small ViT with a convolutional stem."""
+"""Picture to tokens: a small ViT with a convolutional stem, or DINOv2 (`vfusion3d.models.dinov2`)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,49 +25,17 @@ class ImageFeatures(NamedTuple):
 
 def build_encoder(config: ReconstructorConfig) -> nn.Module:
     """The encoder of a configuration, with random weights; called with ``[B, 3 or 4, S, S]``."""
-    return StemViT(config) if config.encoder == "vit" else DinoEncoder(config)
+    if config.encoder == "vit":
+        return StemViT(config)
+    from vfusion3d.models.dinov2 import DinoEncoder
+
+    return DinoEncoder(config)
 
 
-def _per_channel(numbers: Sequence[float]) -> Tensor:
+def per_channel(numbers: Sequence[float]) -> Tensor:
     """``[C, 1, 1]``, real also where modules are built without memory: no file has these buffers."""
     device = "cpu" if torch.get_default_device().type == "meta" else None
     return torch.tensor(numbers, device=device).view(-1, 1, 1)
-
-
-class DinoEncoder(nn.Module):
-    """DINOv2 of transformers: final-LayerNorm output of CLS and patches, registers dropped (``[B, 1 + n^2, D]``)."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, config: ReconstructorConfig) -> None:
-        super().__init__()
-        import transformers
-
-        sizes: dict[str, Any] = {
-            "hidden_size": config.encoder_dim,
-            "num_hidden_layers": config.encoder_layers,
-            "num_attention_heads": config.encoder_heads,
-            "patch_size": config.patch_size,
-            "image_size": 37 * config.patch_size,
-        }
-        self.registers = 4 if config.encoder == "dinov2_registers" else 0
-        self.model: transformers.PreTrainedModel
-        if self.registers:
-            settings = transformers.Dinov2WithRegistersConfig(num_register_tokens=self.registers, **sizes)
-            self.model = transformers.Dinov2WithRegistersModel(settings)
-        else:
-            self.model = transformers.Dinov2Model(transformers.Dinov2Config(**sizes))
-        # Never used without masking; DDP fails on parameters that get no gradient.
-        self.model.get_parameter("embeddings.mask_token").requires_grad_(False)
-        self.register_buffer("mean", _per_channel(config.image_mean), persistent=False)
-        self.register_buffer("std", _per_channel(config.image_std), persistent=False)
-
-    def forward(self, images: Tensor) -> ImageFeatures:
-        """Tokens ``[B, 1 + n^2, encoder_dim]`` of pictures ``[B, 3, S, S]`` in [0, 1] (more channels are ignored)."""
-        pixels = ((images[:, :3] - self.mean) / self.std).to(self.model.dtype)
-        tokens = self.model(pixels).last_hidden_state
-        return ImageFeatures(torch.cat([tokens[:, :1], tokens[:, 1 + self.registers :]], dim=1), None)
 
 
 class StemViT(nn.Module):
@@ -103,8 +71,8 @@ class StemViT(nn.Module):
         self.layers = nn.TransformerEncoder(layer, config.encoder_layers, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(dim)
         self.pyramid = FeaturePyramid(config, channels, widths[1:]) if config.pixel_aligned_channels else None
-        self.register_buffer("mean", _per_channel([*config.image_mean, 0.5][:channels]), persistent=False)
-        self.register_buffer("std", _per_channel([*config.image_std, 0.5][:channels]), persistent=False)
+        self.register_buffer("mean", per_channel([*config.image_mean, 0.5][:channels]), persistent=False)
+        self.register_buffer("std", per_channel([*config.image_std, 0.5][:channels]), persistent=False)
 
     def forward(self, images: Tensor) -> ImageFeatures:
         """Tokens ``[B, n^2, encoder_dim]`` and pixel features of pictures ``[B, 3 or 4, S, S]`` in [0, 1]."""

@@ -116,22 +116,31 @@ class ObjectField:
 
     def density(self, points: Tensor) -> Tensor:
         """Density ``[N]`` at points ``[N, 3]``; 0 outside the cube."""
-        return self._density(self._hidden(points), points)
+        raw = _linear(self.field.last, self._hidden(points), outputs=1)[:, 0].float()
+        return self._inside(self.activate(self._shaped(raw, points)), points)
 
     def density_and_colour(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Density ``[N]`` and colour ``[N, 3]`` in [-0.001, 1.001] at points ``[N, 3]``."""
-        hidden = self._hidden(points)
-        raw = _linear(self.field.last, hidden).float()
-        return self._activate(raw[:, 0], points), torch.sigmoid(raw[:, 1:]) * 1.002 - 0.001
+        raw, colour = self.raw_density_and_colour(points)
+        return self._inside(self.activate(raw), points), colour
 
-    def _density(self, hidden: Tensor, points: Tensor) -> Tensor:
-        return self._activate(_linear(self.field.last, hidden, outputs=1)[:, 0].float(), points)
+    def raw_density_and_colour(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Density before `activate` ``[N]`` and colour ``[N, 3]`` at points ``[N, 3]``, outside the cube too."""
+        raw = _linear(self.field.last, self._hidden(points)).float()
+        return self._shaped(raw[:, 0], points), torch.sigmoid(raw[:, 1:]) * 1.002 - 0.001
 
-    def _activate(self, raw: Tensor, points: Tensor) -> Tensor:
-        if self.field.sphere_slope:
-            raw = raw + self.field.sphere_slope * (self.field.sphere_radius - points.norm(dim=-1))
-        inside = (points.abs() <= 1).all(-1)
-        return F.softplus(raw + self.field.density_bias) * inside
+    def activate(self, raw: Tensor) -> Tensor:
+        """Density per world unit of raw density."""
+        return F.softplus(raw + self.field.density_bias)
+
+    def _shaped(self, raw: Tensor, points: Tensor) -> Tensor:
+        if not self.field.sphere_slope:
+            return raw
+        return raw + self.field.sphere_slope * (self.field.sphere_radius - points.norm(dim=-1))
+
+    @staticmethod
+    def _inside(density: Tensor, points: Tensor) -> Tensor:
+        return density * (points.abs() <= 1).all(-1)
 
     def _hidden(self, points: Tensor) -> Tensor:
         """Activations before the last layer, ``[N, field_dim]``."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from vfusion3d.cameras import Cameras
 from vfusion3d.models.field import ObjectField, TriplaneField
-from vfusion3d.rendering import OccupancyGrid, render_rays
+from vfusion3d.rendering import OccupancyGrid, RayColours, render_rays
 from vfusion3d.rendering.isosurface import SurfaceMesh, extract_isosurface
+from vfusion3d.rendering.parity import parity_rays, render_rays_parity
+from vfusion3d.rendering.textbook import TextbookField
+
+Sampler = Literal["exact", "parity"]
 
 
 class Rendering(NamedTuple):
@@ -130,6 +134,7 @@ class Triplanes:
         chunk: int = 16384,
         recompute: bool = True,
         skip_empty: bool = False,
+        sampler: Sampler = "exact",
         progress: Callable[[int], None] | None = None,
     ) -> Rendering:
         """Render every object from its own cameras.
@@ -144,17 +149,38 @@ class Triplanes:
             chunk, recompute: See `vfusion3d.rendering.render_rays`.
             skip_empty: Evaluate only where a coarse occupancy grid found something: several times faster, no
                 longer exact (`vfusion3d.rendering.OccupancyGrid`). Without gradients only.
+            sampler: ``exact``, or ``parity`` to sample as the published VFusion3D and OpenLRM code does, quirks
+                included (`vfusion3d.rendering.parity`): all rays at once, ``jitter`` of shape
+                ``[B, V, height * width, coarse + fine]``, one number per sample.
             progress: Called with the number of rays finished.
 
         Raises:
-            ValueError: if ``cameras`` do not fit the number of objects.
+            ValueError: if ``cameras`` do not fit the number of objects, or ``sampler`` is unknown.
         """
+        if sampler not in get_args(Sampler):
+            raise ValueError(f"Argument `sampler` must be one of {get_args(Sampler)}, but got {sampler!r}.")
         if len(cameras.shape) != 2 or cameras.shape[0] != len(self):
             raise ValueError(f"Argument `cameras` must have shape [{len(self)}, V], but got {list(cameras.shape)}.")
         coarse = self.coarse_samples if coarse_samples is None else coarse_samples
         fine = self.fine_samples if fine_samples is None else fine_samples
-        origins, directions = cameras.to(self.to_model).transform(self.to_model[:, None]).rays(height, width)
-        colours, opacities, depths = [], [], []
+        cameras = cameras.to(self.to_model).transform(self.to_model[:, None])
+        shape = (len(self), cameras.shape[1], height, width)
+        if sampler == "parity":
+            unit = None if jitter is None else jitter.reshape(len(self), -1, coarse + fine)
+            origins, directions = parity_rays(cameras, height, width)
+            every = render_rays_parity(
+                [TextbookField(self[index]) for index in range(len(self))],  # rounds as the published code does
+                origins.flatten(1, 3),
+                directions.flatten(1, 3),
+                coarse,
+                fine,
+                None if unit is None else unit[..., :coarse],
+                None if unit is None else unit[..., coarse:],
+                chunk,
+            )
+            return _pictures(every, background, shape)
+        origins, directions = cameras.rays(height, width)
+        parts = []
         for index in range(len(self)):
             grid = self.occupancy(index) if skip_empty else None
             rays = render_rays(
@@ -169,14 +195,8 @@ class Triplanes:
                 None if grid is None else grid.rays_that_meet,
                 progress,
             )
-            colours.append(rays.rgb + (1 - rays.opacity)[:, None] * background)
-            opacities.append(rays.opacity)
-            depths.append(rays.depth)
-        shape = (len(self), cameras.shape[1], height, width)
-        rgb = torch.stack(colours).view(*shape, 3).permute(0, 1, 4, 2, 3)
-        return Rendering(
-            rgb, torch.stack(opacities).view(shape)[:, :, None], torch.stack(depths).view(shape)[:, :, None]
-        )
+            parts.append(rays)
+        return _pictures(RayColours(*map(torch.stack, zip(*parts, strict=True))), background, shape)
 
     def density(self, points: Tensor, chunk: int = 65536) -> Tensor:
         """Density ``[B, N]`` per world unit at world points ``[B, N, 3]``; 0 outside the field."""
@@ -233,3 +253,10 @@ class Triplanes:
             torch.stack([(points.to(self.to_model) * self.to_model[:, k, None, :3]).sum(-1) for k in range(3)], -1)
             + self.to_model[:, None, :3, 3]
         )
+
+
+def _pictures(rays: RayColours, background: float, shape: tuple[int, int, int, int]) -> Rendering:
+    """Rays of B objects, ``[B, V * H * W]``, as pictures of ``shape``, over a grey background."""
+    rgb = rays.rgb + (1 - rays.opacity)[..., None] * background
+    opacity, depth = rays.opacity.view(shape), rays.depth.view(shape)
+    return Rendering(rgb.view(*shape, 3).permute(0, 1, 4, 2, 3), opacity[:, :, None], depth[:, :, None])

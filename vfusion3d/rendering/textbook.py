@@ -17,8 +17,30 @@ from vfusion3d.rendering.quadrature import box_interval, coarse_depths, importan
 from vfusion3d.rendering.volume import RayColours
 
 
+class TextbookField:
+    """The radiance field of a single-object `Triplanes` in its model frame, evaluated as it is defined."""
+
+    def __init__(self, triplanes: Any) -> None:
+        self.triplanes = triplanes
+
+    def raw_density_and_colour(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Density before `activate` ``[N]`` and colour ``[N, 3]`` at points ``[N, 3]``, outside the cube too."""
+        return _raw_density_and_colour(self.triplanes, points)
+
+    def activate(self, raw: Tensor) -> Tensor:
+        """Density per world unit of raw density."""
+        return F.softplus(raw + self.triplanes.field.density_bias)
+
+
 def textbook_field(triplanes: Any, points: Tensor) -> tuple[Tensor, Tensor]:
     """Density ``[N]`` and colour ``[N, 3]`` of a single-object `Triplanes` at model-frame points ``[N, 3]``."""
+    field = TextbookField(triplanes)
+    raw, colour = field.raw_density_and_colour(points)
+    inside = (points.abs() <= 1).all(-1)
+    return torch.where(inside, field.activate(raw), torch.zeros_like(raw)), colour
+
+
+def _raw_density_and_colour(triplanes: Any, points: Tensor) -> tuple[Tensor, Tensor]:
     field, planes = triplanes.field, triplanes.planes[0]
     x, y, z = points.unbind(-1)
     mode = field.padding
@@ -38,9 +60,7 @@ def textbook_field(triplanes: Any, points: Tensor) -> tuple[Tensor, Tensor]:
         features.append(torch.stack([offset, *map(torch.sin, octaves), *map(torch.cos, octaves)], -1))
     raw = field.layers(torch.cat(features, -1))
     raw_density = raw[:, 0] + field.sphere_slope * (field.sphere_radius - points.norm(dim=-1))
-    inside = (points.abs() <= 1).all(-1)
-    density = torch.where(inside, F.softplus(raw_density + field.density_bias), torch.zeros_like(raw_density))
-    return density, torch.sigmoid(raw[:, 1:]) * 1.002 - 0.001
+    return raw_density, torch.sigmoid(raw[:, 1:]) * 1.002 - 0.001
 
 
 def textbook_render(triplanes: Any, origins: Tensor, directions: Tensor, coarse: int, fine: int) -> RayColours:
