@@ -72,25 +72,31 @@ def test_mesh_turntable_and_sheet(result):
 
 
 def test_mesh_is_in_the_world_of_the_renders(result):
-    """A field with one red spot at the front: the mesh has it at +X."""
+    """A field with one red spot at the front, which the model's frame has on +Y: the mesh has it at +X."""
+
+    class Field:
+        def density(self, points):
+            return 1 + 5 * (0.5 - points.norm(dim=-1))
+
+        def density_and_colour(self, points):
+            front = (points[..., 1:2] > 0.4).float()
+            return self.density(points), torch.cat([front, 0 * front, 0 * front], -1)
+
+        def on_lattice(self, resolution):
+            return None
 
     class Ball(Triplanes):
         def __init__(self):
             self.planes = torch.zeros(1)
+            self.to_model = torch.tensor([[[0.0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]])
 
-        def __getitem__(self, index):
-            return self
-
-        def density(self, points):
-            return 1 + 5 * (0.5 - points.norm(dim=-1))
-
-        def query(self, points):
-            front = (points[..., :1] > 0.4).float()
-            return self.density(points), torch.cat([front, 0 * front, 0 * front], -1)
+        def object_field(self, index):
+            return Field()
 
     config = SimpleNamespace(iso_threshold=1.0, render_size=8)
     mesh = Reconstruction(result.picture, Ball(), config).mesh(resolution=24)
     red = mesh.colours[:, 0] > 127
+    assert float((mesh.normals * mesh.vertices).sum(-1).min()) > 0.4  # outwards
     assert red.any() and (mesh.vertices[red, 0] > 0.39).all() and (mesh.vertices[~red, 0] < 0.41).all()
 
 

@@ -6,7 +6,6 @@ from vfusion3d.errors import MeshError
 from vfusion3d.rendering.isosurface import (
     EmptySurfaceError,
     extract_isosurface,
-    sample_lattice,
     vertex_normals,
 )
 
@@ -55,16 +54,6 @@ def test_floaters_and_cavities_are_removed():
 def test_colours_are_those_of_the_vertices():
     mesh = extract_isosurface(ball(), 5.0, resolution=24, colours=lambda points: points * 0.5 + 0.5, chunk=500)
     assert np.abs(mesh.colours / 255 - np.clip(mesh.vertices * 0.5 + 0.5, 0, 1)).max() < 0.004
-
-
-def test_chunks_do_not_change_the_lattice_and_progress_is_told():
-    told = []
-    whole = sample_lattice(ball(), 17)
-    parts = sample_lattice(ball(), 17, chunk=100, progress=lambda done, total: told.append((done, total)))
-    assert np.array_equal(whole, parts)
-    assert told == [(k + 1, 50) for k in range(50)]
-    axis = np.linspace(-1, 1, 17)
-    assert whole[3, 8, 14] == pytest.approx(10 * (0.6 - np.linalg.norm(axis[[3, 8, 14]])) + 5, abs=1e-4)
 
 
 def test_nothing_above_the_threshold():

@@ -22,6 +22,8 @@ from vfusion3d.rendering.quadrature import (
     interval_edges,
 )
 
+CHUNK, CHUNK_WITHOUT_GRADIENTS = 65536, 131072
+
 
 class RayColours(NamedTuple):
     """What R rays see."""
@@ -51,7 +53,7 @@ def render_rays(
     coarse: int = 64,
     fine: int = 64,
     jitter: Tensor | None = None,
-    chunk: int = 16384,
+    chunk: int | None = None,
     recompute: bool = True,
     cull: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None = None,
     progress: Callable[[int], None] | None = None,
@@ -66,7 +68,7 @@ def render_rays(
         fine: Samples placed where the coarse pass saw something; 0 for none.
         jitter: Uniform numbers in [0, 1), ``[R, 2]``, that shift all samples of a ray inside their intervals
             (training); None gives the midpoints, and the same picture every time.
-        chunk: Points evaluated at once.
+        chunk: Points evaluated at once; by default `CHUNK`, without gradients `CHUNK_WITHOUT_GRADIENTS`.
         recompute: Keep no activations of a chunk for the backward pass but evaluate it again there (gradient
             checkpointing): a third slower, memory independent of the number of rays.
         cull: From origins, directions, near and far, which rays can see anything (`OccupancyGrid.rays_that_meet`);
@@ -88,10 +90,11 @@ def render_rays(
         raise ValueError(f"Arguments `coarse` >= 1 and `fine` >= 0 are needed, but got {coarse} and {fine}.")
     origins, directions = origins.float(), directions.float()
     near, far = box_interval(origins, directions)
-    candidates = far > near
+    hit = (far > near).nonzero()[:, 0]
     if cull is not None:
-        candidates &= cull(origins, directions, near, far)
-    hit = candidates.nonzero()[:, 0]
+        hit = hit[cull(origins[hit], directions[hit], near[hit], far[hit])]
+    if chunk is None:
+        chunk = CHUNK if torch.is_grad_enabled() else CHUNK_WITHOUT_GRADIENTS
     rays_per_chunk = max(1, chunk // (coarse + fine))
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     for index in hit.split(rays_per_chunk):
