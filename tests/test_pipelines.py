@@ -82,8 +82,7 @@ def test_mesh_is_in_the_world_of_the_renders(result):
             front = (points[..., 1:2] > 0.4).float()
             return self.density(points), torch.cat([front, 0 * front, 0 * front], -1)
 
-        def on_lattice(self, resolution):
-            return None
+        planar = False
 
     class Ball(Triplanes):
         def __init__(self):

@@ -14,14 +14,13 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from vfusion3d.cameras import Cameras
 from vfusion3d.models.config import ReconstructorConfig
-from vfusion3d.rendering.lattice import Progress
+from vfusion3d.models.texels import TexelSum, texel_weights
 
-CACHED_POINTS, SLAB_POINTS = 8192, 2048
-"""Points evaluated at once on a processor: whose activations fit its caches, without and with a plane's locality."""
+CACHED_POINTS = 8192
+"""Points evaluated at once on a processor, whose activations fit its caches."""
 
 
 class TriplaneField(nn.Module):
@@ -164,66 +163,6 @@ class Decoder:
         return hidden.relu_() if isinstance(self.activation, nn.ReLU) else self.activation(hidden)
 
 
-def texel_weights(places: list[tuple[Tensor, Tensor]], shapes: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-    """Bilinear interpolation as rows of a table.
-
-    Args:
-        places: Position in the unit square of each map, column then row, ``[N]`` each.
-        shapes: Height and width of the maps, padded by one texel, that the table lists one after the other.
-
-    Returns:
-        Rows, int32, and their weights, ``[N, 4 * maps]``.
-    """
-    rows, weights, start = [], [], 0
-    for (u, v), (height, width) in zip(places, shapes, strict=True):
-        column = (u * (width - 2) + 0.5).clamp(0, width - 1)
-        row = (v * (height - 2) + 0.5).clamp(0, height - 1)
-        left, top = column.floor().clamp_max(width - 2), row.floor().clamp_max(height - 2)
-        right_share, lower_share = column - left, row - top
-        left_share, upper_share = 1 - right_share, 1 - lower_share
-        index = (top.int() * width + left.int()) + start
-        rows += [index, index + 1, index + width, index + width + 1]
-        weights += [
-            left_share * upper_share,
-            right_share * upper_share,
-            left_share * lower_share,
-            right_share * lower_share,
-        ]
-        start += height * width
-    return torch.stack(rows, -1), torch.stack(weights, -1)
-
-
-class TexelSum(torch.autograd.Function):
-    """Weighted sums of table rows, ``embedding_bag`` with a backward pass that is twice as fast.
-
-    Forward: table ``[T, D]``, rows int32 ``[N, K]``, weights ``[N, K]`` -> ``[N, D]``.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
-        """Sums ``[N, D]``."""
-        ctx.texels = len(table)
-        ctx.save_for_backward(rows, weights, table if ctx.needs_input_grad[2] else None)
-        return F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, Tensor | None]:
-        """Gradients of the table, and of the weights where points have one."""
-        rows, weights, table = ctx.saved_tensors
-        to_table = to_weights = None
-        if ctx.needs_input_grad[0]:
-            # Sorted by texel, each texel's gradient is a weighted sum of rows again, of the samples that read it.
-            texels, order = rows.flatten().sort()
-            starts = torch.searchsorted(texels, torch.arange(ctx.texels, dtype=texels.dtype, device=texels.device))
-            samples = (order // rows.shape[1]).int()
-            shares = weights.flatten()[order]
-            to_table = F.embedding_bag(samples, gradient, starts.int(), mode="sum", per_sample_weights=shares)
-        if ctx.needs_input_grad[2]:
-            to_weights = torch.stack([(table[row] * gradient).sum(-1) for row in rows.T], -1)
-        return to_table, None, to_weights
-
-
 def depth_features(depth: Tensor, distance: Tensor, frequencies: int) -> Tensor:
     """Depth relative to the world's origin, and octaves of its sine and cosine.
 
@@ -284,11 +223,10 @@ class ObjectField:
         """Density per world unit of raw density."""
         return F.softplus(raw + self.field.density_bias)
 
-    def on_lattice(self, resolution: int) -> PlaneLattice | None:
-        """The density on the lattice over the cube, or None where a point's features are not a sum of the planes'."""
-        if len(self.shapes) > 3 or self.field.depth_frequencies:
-            return None
-        return PlaneLattice(self, resolution)
+    @property
+    def planar(self) -> bool:
+        """Whether a point's features come from the three planes alone."""
+        return len(self.shapes) == 3 and not self.field.depth_frequencies
 
     def _evaluate(self, points: Tensor, outputs: int) -> Tensor:
         """Raw outputs ``[N, outputs]``; without gradients in pieces that stay in the processor's cache."""
@@ -311,77 +249,6 @@ class ObjectField:
     @staticmethod
     def _inside(density: Tensor, points: Tensor) -> Tensor:
         return density * (points.abs() <= 1).all(-1)
-
-
-class PlaneLattice:
-    """One object's density on the lattice over the cube ``[-1, 1]^3`` (the `Lattice` protocol), without gradients.
-
-    On a lattice the planes are read at the same places again and again: they are resampled once, and a point's first
-    activations are the sum of one row of each. Exact but for the order of sums.
-
-    Args:
-        field: The object; its features are those of the three planes alone.
-        resolution: Lattice points a side.
-    """
-
-    def __init__(self, field: ObjectField, resolution: int) -> None:
-        self.field, self.resolution = field, resolution
-        self.device = field.table.device
-        self.axis = torch.linspace(-1, 1, resolution, device=self.device)
-        unit = (self.axis + 1) / 2
-        place = (unit.repeat(resolution), unit.repeat_interleave(resolution))  # columns vary fastest
-        tables = field.table.detach().split([height * width for height, width in field.shapes])
-        with torch.no_grad():
-            maps = [
-                TexelSum.apply(table, *texel_weights([place], [shape]))
-                for table, shape in zip(tables, field.shapes, strict=True)
-            ]
-        self.table = torch.cat(maps)
-        xy, xz, zy = (rows.view(resolution, resolution, -1).transpose(0, 1) for rows in maps)
-        self.by_x = (xy, xz)  # [x, y] and [x, z]
-        self.yz = zy.transpose(0, 1).contiguous()
-
-    @torch.no_grad()
-    def at(self, index: Tensor) -> Tensor:
-        """As `Lattice.at`."""
-        size, result = self.resolution, self.axis.new_empty(len(index))
-        decoder = Decoder(self.field.field, 1, min(CACHED_POINTS, len(index)))
-        for part, place in zip(index.int().split(CACHED_POINTS), result.split(CACHED_POINTS), strict=True):
-            z, rest = part % size, part // size
-            x, y = rest // size, rest % size
-            rows = torch.stack([y * size + x, z * size + (x + size**2), y * size + (z + 2 * size**2)], -1)
-            hidden = F.embedding_bag(rows, self.table, mode="sum")
-            place.copy_(self._density(decoder(hidden)[:, 0], x, y, z))
-        return result
-
-    @torch.no_grad()
-    def everywhere(self, progress: Progress | None = None) -> Tensor:
-        """As `Lattice.everywhere`."""
-        size, width = self.resolution, self.table.shape[1]
-        count = max(1, SLAB_POINTS // size) if self.device.type == "cpu" else size
-        result = torch.empty(size, size, size)
-        memory = self.table.new_empty(count, size, width)
-        decoder = Decoder(self.field.field, 1, count * size)
-        every = torch.arange(size, device=self.device)
-        for start in range(0, size, count):
-            rows = slice(start, min(start + count, size))
-            block = self.yz[rows].clone()  # stays in the cache while x runs
-            slab = self.axis.new_empty(size, len(block), size)
-            for x in range(size):
-                hidden = torch.add(block, self.by_x[1][x], out=memory[: len(block)])
-                hidden = hidden.add_(self.by_x[0][x, rows, None]).view(-1, width)
-                slab[x] = decoder(hidden).view(-1, size)
-            result[:, rows] = self._density(slab, every[:, None, None], every[rows, None], every).cpu()
-            if progress is not None:
-                progress(rows.stop, size)
-        return result
-
-    def _density(self, raw: Tensor, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-        """Density from raw density at lattice indices that broadcast to its shape."""
-        if self.field.field.sphere_slope:
-            places = torch.broadcast_tensors(self.axis[x], self.axis[y], self.axis[z])
-            raw = self.field.shaped(raw, torch.stack(places, -1))
-        return self.field.activate(raw)
 
 
 def _linear(layer: nn.Linear, x: Tensor, outputs: int | None = None) -> Tensor:

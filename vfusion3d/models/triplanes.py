@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vfusion3d.cameras import Cameras
 from vfusion3d.models.field import ObjectField, TriplaneField
+from vfusion3d.models.plane_lattice import PlaneLattice
 from vfusion3d.rendering import OccupancyGrid, RayColours, render_rays
 from vfusion3d.rendering.isosurface import SurfaceMesh, extract_isosurface
 from vfusion3d.rendering.parity import parity_rays, render_rays_parity
@@ -255,7 +256,7 @@ class Triplanes:
                 colours=lambda points: field.density_and_colour(points)[1],
                 device=self.planes.device,
                 progress=progress,
-                lattice=field.on_lattice(resolution),
+                lattice=PlaneLattice(field, resolution) if field.planar else None,
                 coarse_to_fine=coarse_to_fine,
             )
         motion = self.to_model[index].cpu().numpy()

@@ -22,7 +22,7 @@ from vfusion3d.rendering.quadrature import (
     interval_edges,
 )
 
-CHUNK, CHUNK_WITHOUT_GRADIENTS = 65536, 131072
+CHUNK, CHUNK_WITHOUT_GRADIENTS = 32768, 131072
 
 
 class RayColours(NamedTuple):
