@@ -69,3 +69,18 @@ def test_triplanes_skip_empty_space():
     assert float(psnr(fast.rgb, exact.rgb).min()) > 60
     with pytest.raises(RuntimeError, match="without gradients only"):
         triplanes.render(views, 4, 4, skip_empty=True)
+
+
+def test_what_only_the_texels_show_is_found():
+    """Features that alternate from texel to texel vanish half way between them, where a lattice may happen to look."""
+
+    class Texels:
+        def density(self, points):
+            return 5 * torch.sin(points * 8 * torch.pi).abs().prod(-1)  # zero at every multiple of an eighth
+
+    assert OccupancyGrid(Texels(), resolution=16).share == 1
+
+
+def test_wrong_resolution():
+    with pytest.raises(ValueError, match="`resolution` must be a multiple of 4"):
+        OccupancyGrid(Ball(), resolution=30)

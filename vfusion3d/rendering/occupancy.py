@@ -1,6 +1,6 @@
 """Skipping empty space: a coarse grid remembers where a field is dense, and only there is it evaluated.
 
-An approximation: density below a threshold counts as none, and structures thinner than a cell that no corner
+An approximation: density below a threshold counts as none, and structures thinner than a cell that no centre
 sees are lost. Rendering without a grid stays exact.
 """
 
@@ -14,7 +14,7 @@ from vfusion3d.rendering.volume import Field
 
 
 class OccupancyGrid:
-    """Which cells of the cube ``[-1, 1]^3`` may hold something: a dense corner, or a neighbour that has one.
+    """Which cells of the cube ``[-1, 1]^3`` may hold something: a dense centre, or a neighbour that has one.
 
     Args:
         field: The object.
@@ -39,11 +39,11 @@ class OccupancyGrid:
             raise ValueError(f"Argument `resolution` must be a multiple of 4, but got {resolution}.")
         self.field, self.resolution = field, resolution
         with torch.no_grad():
-            axis = torch.linspace(-1, 1, resolution + 1, device=device)
-            corners = torch.cartesian_prod(axis, axis, axis)
-            density = torch.cat([field.density(part) for part in corners.split(chunk)])
-            grid = density.view(1, 1, *[resolution + 1] * 3)
-            cells = F.max_pool3d(F.max_pool3d(grid, 2, stride=1), 3, stride=1, padding=1) > threshold
+            # At the centres of cells, which are those of the released models' texels, where features are extreme.
+            axis = (torch.arange(resolution, device=device) + 0.5) * (2 / resolution) - 1
+            centres = torch.cartesian_prod(axis, axis, axis)
+            density = torch.cat([field.density(part) for part in centres.split(chunk)])
+            cells = F.max_pool3d(density.view(1, 1, *[resolution] * 3), 3, stride=1, padding=1) > threshold
             blocks = F.max_pool3d(cells.float(), 4) > 0
             # An empty margin catches what rounding puts outside.
             self.cells, self.blocks = (F.pad(level[0, 0], (1, 1) * 3).flatten() for level in (cells, blocks))
