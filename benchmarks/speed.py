@@ -77,14 +77,15 @@ class Bench:
         origins, directions = self.camera.rays(size, size)
         return origins.flatten(1, 3), directions.flatten(1, 3)
 
-    def time(self, run: Callable[[], Any], repeats: int | None = None) -> float:
-        """CPU seconds, the best of several."""
-        best = float("inf")
+    def ratio(self, twin: Callable[[], Any], ours: Callable[[], Any], repeats: int | None = None) -> float:
+        """CPU time of the twin over ours, the best of several runs of each; in turn, since machines change speed."""
+        best = [float("inf")] * 2
         for _ in range(repeats or self.repeats):
-            start = time.process_time()
-            run()
-            best = min(best, time.process_time() - start)
-        return best
+            for which, run in ((0, twin), (1, ours), (1, ours)):
+                start = time.process_time()
+                run()
+                best[which] = min(best[which], time.process_time() - start)
+        return best[0] / best[1]
 
     def cost_twin(self, scene: Triplanes, size: int) -> Any:
         """The published way to render the view."""
@@ -102,7 +103,6 @@ def fresh(scene: Triplanes, run: Callable[[], Any]) -> Any:
 def render(bench: Bench, results: Results) -> None:
     """Exact rendering, eager and compiled."""
     scene, size = bench.scene(), bench.view
-    twin = bench.time(lambda: bench.cost_twin(scene, size), 2)
     origins, directions = bench.rays(size)
     truth = textbook_render(scene, origins[0], directions[0], bench.samples, bench.samples)
     wanted = truth.rgb + 1 - truth.opacity[:, None]
@@ -111,11 +111,14 @@ def render(bench: Bench, results: Results) -> None:
         rendered: Tensor = fresh(scene, lambda: scene.render(bench.camera, size, size)).rgb
         return rendered[0, 0].permute(1, 2, 0).reshape(-1, 3)
 
-    results["render_exact_ratio"] = twin / bench.time(view)
+    def twin() -> Any:
+        return bench.cost_twin(scene, size)
+
+    results["render_exact_ratio"] = bench.ratio(twin, view)
     results["render_exact_max_error"] = float((view() - wanted).abs().max())
     scene.field.compile(dynamic=False)
     view()
-    results["render_exact_compiled_ratio"] = twin / bench.time(view)
+    results["render_exact_compiled_ratio"] = bench.ratio(twin, view)
     results["render_exact_compiled_max_error"] = float((view() - wanted).abs().max())
 
 
@@ -124,13 +127,14 @@ def occupancy(bench: Bench, results: Results) -> None:
     """Skipping empty space around an object, and in fog, where there is none."""
     for name, radius in (("quarter", QUARTER), ("tenth", TENTH)):
         scene = bench.scene(radius)
-        twin = bench.time(lambda scene=scene: bench.cost_twin(scene, bench.view), 1) * (bench.large / bench.view) ** 2
         exact = scene.render(bench.camera, bench.large, bench.large)
 
         def fast(scene: Triplanes = scene) -> Any:
             return fresh(scene, lambda: scene.render(bench.camera, bench.large, bench.large, skip_empty=True))
 
-        results[f"render_occupancy_{name}_ratio"] = twin / bench.time(fast)
+        scale = (bench.large / bench.view) ** 2
+        twin = bench.ratio(lambda scene=scene: bench.cost_twin(scene, bench.view), fast)
+        results[f"render_occupancy_{name}_ratio"] = twin * scale
         results[f"render_occupancy_{name}_psnr"] = float(psnr(fast().rgb[0], exact.rgb[0]).min())
         results[f"render_occupancy_{name}_cover"] = float((exact.opacity > 0.5).float().mean())
     fog = bench.scene()
@@ -138,8 +142,7 @@ def occupancy(bench: Bench, results: Results) -> None:
         lambda skip=skip: fresh(fog, lambda: fog.render(bench.camera, bench.large, bench.large, skip_empty=skip))
         for skip in (False, True)
     ]
-    seconds = [bench.time(view, 2) for view in views]
-    results["render_fog_ratio"] = seconds[0] / seconds[1]
+    results["render_fog_ratio"] = bench.ratio(views[0], views[1], 2)
     results["render_fog_psnr"] = float(psnr(views[1]().rgb[0], views[0]().rgb[0]).min())
 
 
@@ -148,8 +151,7 @@ def train(bench: Bench, results: Results) -> None:
     scene, size = bench.scene(), bench.view // 2
     scene.planes.requires_grad_()
     steps = {name: _training_step(bench, scene, size, name) for name in ("accuracy", "cost", "ours")}
-    twin = bench.time(steps["cost"], 2)
-    results["train_speed_ratio"] = twin / bench.time(steps["ours"])
+    results["train_speed_ratio"] = bench.ratio(steps["cost"], steps["ours"])
     results["train_memory_ratio"] = _extra_gb(bench, f"train cost {size}") / _extra_gb(bench, f"train ours {size}")
     # Relative to a gradient's largest number, with smooth activations: rounding flips single ReLUs.
     layers = scene.field.layers
@@ -227,17 +229,19 @@ def mesh(bench: Bench, results: Results) -> None:
     axis = torch.linspace(-1, 1, size)
     part = torch.cartesian_prod(axis[::16][: size // 16], axis, axis)
     # The published code evaluates colours too and drops them.
-    twin = bench.time(lambda: textbook_field(scene, part), 2) * 16
     field = scene.object_field(0)
-    results["mesh_exact_ratio"] = twin / bench.time(lambda: PlaneLattice(field, size).everywhere())
+    results["mesh_exact_ratio"] = 16 * bench.ratio(
+        lambda: textbook_field(scene, part), lambda: PlaneLattice(field, size).everywhere()
+    )
     ours = PlaneLattice(field, size).everywhere()[::16][: size // 16].flatten()
     theirs = textbook_field(scene, part)[0]
     results["mesh_exact_max_error"] = float((ours - theirs).abs().max())
 
     ball = bench.scene(QUARTER)
     field = ball.object_field(0)
-    twin = bench.time(lambda: textbook_field(ball, part), 2) * 16
-    results["mesh_coarse_to_fine_ratio"] = twin / bench.time(lambda: near_surface(PlaneLattice(field, size), ISO))
+    results["mesh_coarse_to_fine_ratio"] = 16 * bench.ratio(
+        lambda: textbook_field(ball, part), lambda: near_surface(PlaneLattice(field, size), ISO)
+    )
     whole, near = (ball.mesh(0, size, ISO, coarse_to_fine=fine).vertices for fine in (False, True))
     distance = KDTree(near).query(whole)[0]
     results["mesh_coarse_to_fine_vertices"] = float((distance < 1e-5).mean())
@@ -245,8 +249,9 @@ def mesh(bench: Bench, results: Results) -> None:
 
     # The published default lattice has 512 points a side.
     vertices = torch.from_numpy(ball.mesh(0, 2 * size, ISO, coarse_to_fine=True).vertices)
-    twin = bench.time(lambda: textbook_field(ball, vertices))
-    results["vertex_colour_ratio"] = twin / bench.time(lambda: field.density_and_colour(vertices))
+    results["vertex_colour_ratio"] = bench.ratio(
+        lambda: textbook_field(ball, vertices), lambda: field.density_and_colour(vertices)
+    )
     colours = field.density_and_colour(vertices)[1], textbook_field(ball, vertices)[1]
     results["vertex_colour_max_error"] = float((colours[0] - colours[1]).abs().max())
 
@@ -264,10 +269,13 @@ def networks(bench: Bench, results: Results) -> None:
         "decoder": lambda: model.decoder(tokens, embedding),
     }
     for name, job in jobs.items():
-        full, slow = job(), bench.time(job, 1 if name == "decoder" else None)
-        with torch.autocast("cpu", torch.bfloat16):
-            half, quick = job().float(), bench.time(job, 1 if name == "decoder" else None)
-        results[f"{name}_bf16_ratio"] = slow / quick
+
+        def halved(job: Callable[[], Tensor] = job) -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                return job().float()
+
+        full, half = job(), halved()
+        results[f"{name}_bf16_ratio"] = bench.ratio(job, halved, 1)
         results[f"{name}_bf16_max_error"] = float((half - full).norm() / full.norm())
 
 
