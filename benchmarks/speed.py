@@ -6,7 +6,7 @@ Ratios of CPU time, best of several, one thread by default, with random weights 
 Two twins stand for the published way, both evaluating points as a textbook writes it (planes looked up, concatenated,
 sent through the MLP): the accuracy twin samples as we do and gives the errors; the cost twin samples as the published
 code does, all rays in one call, and gives the ratios. Where a twin would take minutes or tens of gigabytes it is timed
-on a part and scaled, as the JSON says under `twins`. Progress goes to standard error. Takes about six minutes.
+on a part and scaled, as the JSON says under `twins`. Progress goes to standard error. Takes about nine minutes.
 """
 
 from __future__ import annotations
