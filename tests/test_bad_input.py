@@ -132,7 +132,7 @@ def test_pictures(complain, picture, words):
         ("giant", "Unknown model 'giant' ... (nano)"),
         ("", "Unknown model '' ... (nano)"),
         ("./nowhere", "Unknown model './nowhere'"),
-        ("ball.png", "ball.png is a file ... give the folder"),
+        ("ball.png", "ball.png is no weight file ... the folder that holds config.json"),
         ("folder.png", "folder.png holds no config.json ... save_pretrained"),
         ("half", "half holds no model.safetensors ... save_pretrained"),
         ("truncated", "truncated/model.safetensors is not a complete safetensors file ... copy or download it again"),

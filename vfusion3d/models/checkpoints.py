@@ -84,7 +84,8 @@ class HubCheckpoints:
         with torch.device("meta"):  # no time for random weights that the file replaces
             model = cls(config)  # type: ignore[call-arg]
         assert isinstance(model, nn.Module)
-        state = _fitted(model, state, path, published=family is not None)
+        weights = path / WEIGHTS if path.is_dir() else path
+        state = _fitted(model, state, weights, published=family is not None)
         if "NC" in config.license:
             _LOGGER.warning("%s: weights under %s, for non-commercial use only.", name, config.license)
         # Copies: what safetensors returns is the file itself, mapped into memory, which may change or be cut off.
