@@ -161,26 +161,26 @@ def _check_pictures(
         stages.compare(f"{name}_opacity", rendered.opacity, data[f"{name}_weight"], SAMPLED)
         stages.compare(f"{name}_depth", rendered.depth, data[f"{name}_depth"], SAMPLED)
 
-    def jitter(size: int, coarse: int, fine: int) -> Tensor:
+    def jitter(coarse: int, fine: int) -> Tensor:
         steps = torch.cat([torch.full((coarse,), JITTER), torch.linspace(0, 1, fine)])
-        return steps.expand(objects, views, size * size, -1)
+        return steps.expand(objects, views, side * side, -1)
 
-    def render(cameras: Cameras, size: int, unit: Tensor, fine: int = half, **options: Any) -> Rendering:
+    def render(unit: Tensor, fine: int) -> Rendering:
         coarse = unit.shape[-1] - fine
         return triplanes.render(
-            cameras, size, size, coarse_samples=coarse, fine_samples=fine, jitter=unit, sampler="parity", **options
+            cameras, side, side, coarse_samples=coarse, fine_samples=fine, jitter=unit, sampler="parity"
         )
 
-    group("coarse", render(cameras, side, jitter(side, 2 * half, 0), 0), COARSE)
-    group("det", render(cameras, side, jitter(side, half, half)), SAMPLED)
+    group("coarse", render(jitter(2 * half, 0), 0), COARSE)
+    group("det", render(jitter(half, half), half), SAMPLED)
     drawn = torch.from_numpy(np.concatenate([data["rand_u_coarse"], data["rand_u_fine"]], -1))
-    group("rand", render(cameras, side, drawn), SAMPLED)
+    group("rand", render(drawn, half), SAMPLED)
     small = side // 2
     if family == "vfusion3d":
         group("crop", window(triplanes, cameras, small, half, 7.0, 5.0, side, 1.0), SAMPLED)
         return
-    top, left = _tensor(data["patch_anchors"]).float().unbind(-1)
-    full, grey = (_tensor(data[f"patch_{name}"])[..., 0].float() for name in ("resolutions", "bg_colors"))
+    top, left = torch.from_numpy(data["patch_anchors"]).float().unbind(-1)
+    full, grey = (torch.from_numpy(data[f"patch_{name}"])[..., 0].float() for name in ("resolutions", "bg_colors"))
     group("patch", window(triplanes, cameras, small, half, top, left, full, grey), SAMPLED)
 
 
@@ -250,11 +250,14 @@ def check_extras(folder: Path) -> Stages:
     )
     moved = chosen.transform(frame_transform(chosen[0], "source_relative"))
     stages.compare(
-        "openlrm_item_views", moved.poses, from_render_vectors(_tensor(data["ds_out_render_camera"])).poses, POSES
+        "openlrm_item_views",
+        moved.poses,
+        from_render_vectors(torch.from_numpy(data["ds_out_render_camera"])).poses,
+        POSES,
     )
-    x, y = _tensor(data["loss_x"]), _tensor(data["loss_y"])
+    x, y = torch.from_numpy(data["loss_x"]), torch.from_numpy(data["loss_y"])
     stages.compare("loss_mse", torch.nn.functional.mse_loss(x, y), data["loss_mse"], RGB)
-    stages.compare("loss_total_variation", total_variation(_tensor(data["tv_planes"])), data["loss_tv"], RGB)
+    stages.compare("loss_total_variation", total_variation(torch.from_numpy(data["tv_planes"])), data["loss_tv"], RGB)
     return stages
 
 
@@ -291,10 +294,6 @@ def _keep(kept: dict[str, Tensor], name: str) -> Callable[..., None]:
 def _raw(field: Any, points: Tensor) -> tuple[Tensor, Tensor]:
     result: tuple[Tensor, Tensor] = field.raw_density_and_colour(points)
     return result
-
-
-def _tensor(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(array)
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

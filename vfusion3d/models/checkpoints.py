@@ -80,11 +80,11 @@ class HubCheckpoints:
         path = _local_path(name)
         if path is None:
             path = _download(name, revision, cache_dir, token, local_files_only)
-        family, config, state = _read_checkpoint(path)
+        weights = path / WEIGHTS if path.is_dir() else path
+        family, config, state = _read_checkpoint(weights)
         with torch.device("meta"):  # no time for random weights that the file replaces
             model = cls(config)  # type: ignore[call-arg]
         assert isinstance(model, nn.Module)
-        weights = path / WEIGHTS if path.is_dir() else path
         state = _fitted(model, state, weights, published=family is not None)
         if "NC" in config.license:
             _LOGGER.warning("%s: weights under %s, for non-commercial use only.", name, config.license)
@@ -231,16 +231,17 @@ def _hub_answers(name: str, revision: str | None, token: str | bool | None) -> b
     return True
 
 
-def _read_checkpoint(path: Path) -> tuple[Family | None, ReconstructorConfig, dict[str, torch.Tensor]]:
-    """Whose layout a folder or file has (None: ours), its configuration, and its weights under our names."""
-    weights = path / WEIGHTS if path.is_dir() else path
-    settings = _read_settings(weights.with_name(CONFIG)) if path.is_dir() or weights.name == WEIGHTS else {}
+def _read_checkpoint(weights: Path) -> tuple[Family | None, ReconstructorConfig, dict[str, torch.Tensor]]:
+    """Whose layout a file has (None: ours), its configuration, and its weights under our names."""
+    in_folder = weights.name == WEIGHTS
+    settings = _read_settings(weights.with_name(CONFIG)) if in_folder else {}
     state = _read_weights(weights)
     family = family_of(state)
     state = convert_state(state)
-    if family is None and not path.is_dir() and not settings:
+    if family is None and not in_folder:
+        example = next(iter(state), "none at all")
         raise CheckpointError(
-            f"{path} holds no weights of a model this library knows (for example {next(iter(state), 'none at all')}): "
+            f"{weights} holds no weights of a model this library knows (for example {example}): "
             f"give a released VFusion3D or OpenLRM file, or a folder with {CONFIG} and {WEIGHTS}."
         )
     try:

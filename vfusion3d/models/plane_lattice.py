@@ -38,9 +38,8 @@ class PlaneLattice:
                 for table, shape in zip(tables, field.shapes, strict=True)
             ]
         self.table = torch.cat(maps)
-        xy, xz, zy = (rows.view(resolution, resolution, -1).transpose(0, 1) for rows in maps)
-        self.by_x = (xy, xz)  # [x, y] and [x, z]
-        self.yz = zy.transpose(0, 1).contiguous()
+        yx, zx, self.yz = (rows.view(resolution, resolution, -1) for rows in maps)
+        self.by_x = (yx.transpose(0, 1), zx.transpose(0, 1))  # [x, y] and [x, z]
 
     @torch.no_grad()
     def at(self, index: Tensor) -> Tensor:

@@ -18,9 +18,6 @@ from vfusion3d.models.config import PRESETS, ReconstructorConfig
 
 Family = Literal["vfusion3d", "openlrm"]
 
-LICENSES = {"vfusion3d": "CC-BY-NC-4.0", "openlrm": "CC-BY-NC-4.0"}
-"""Licences under which the authors published the weights."""
-
 _NAMES: tuple[tuple[str, str], ...] = (
     (r"^camera_embedder\.mlp\.", "camera_embedding.layers."),
     (r"^transformer\.pos_embed$|^pos_embed$", "decoder.positions"),
@@ -41,9 +38,7 @@ _NAMES: tuple[tuple[str, str], ...] = (
     (r"^(encoder\.model\.encoder\.layer\.\d+)\.ls([12])\.gamma$", r"\1.layer_scale\2.lambda1"),
     (r"^(encoder\.model\.encoder\.layer\.\d+)\.attn\.(qkv|proj)\.", r"\1.attention.\2."),
     (r"^(encoder\.model\.encoder\.layer\.\d+\.attention)\.proj\.", r"\1.o."),
-    (r"^(encoder\.model\.encoder\.layer\.\d+\.attention)\.attention\.(q)uery\.", r"\1.\2."),
-    (r"^(encoder\.model\.encoder\.layer\.\d+\.attention)\.attention\.(k)ey\.", r"\1.\2."),
-    (r"^(encoder\.model\.encoder\.layer\.\d+\.attention)\.attention\.(v)alue\.", r"\1.\2."),
+    (r"^(encoder\.model\.encoder\.layer\.\d+\.attention)\.attention\.([qkv])(?:uery|ey|alue)\.", r"\1.\2."),
     (r"^(encoder\.model\.encoder\.layer\.\d+\.attention)\.output\.dense\.", r"\1.o."),
 )
 _ATTENTION = {"q": "query", "k": "key", "v": "value"}
@@ -131,7 +126,7 @@ def config_of(family: Family, state: Mapping[str, Tensor], settings: Mapping[str
         decoder |= {"coarse_samples": samples // 2, "fine_samples": samples - samples // 2}
     sizes = {"vfusion3d": ["vfusion3d"], "openlrm": ["openlrm-large", "openlrm-small", "openlrm-base"]}[family]
     preset = next((name for name in sizes if PRESETS[name].transformer_dim == dim), sizes[0])
-    return dataclasses.replace(PRESETS[preset], license=LICENSES[family], **decoder)
+    return dataclasses.replace(PRESETS[preset], **decoder)
 
 
 def _layers(state: Mapping[str, Tensor], prefix: str) -> int:
