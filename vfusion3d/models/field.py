@@ -111,7 +111,7 @@ class TriplaneField(nn.Module):
         self, points: Tensor, table: Tensor, shapes: list[tuple[int, int]], camera: Cameras | None = None
     ) -> Tensor:
         """What the first layer makes of points, ``[N, field_dim]``; arguments as `forward`."""
-        x, y, z = (points.T + 1) / 2
+        x, y, z = ((points.T + 1) / 2).contiguous()
         places = [(x, y), (x, z), (z, y)]
         depth = None
         if camera is not None and (len(shapes) == 4 or self.depth_frequencies):
@@ -134,7 +134,7 @@ class TriplaneField(nn.Module):
 class Decoder:
     """`TriplaneField.decode` for many calls without gradients, with memory of its own.
 
-    Fresh memory costs as much as the products, which is why the results overwrite each other.
+    Fresh memory costs as much as the products, which is why the activations overwrite each other.
 
     Args:
         field: The point MLP.
@@ -149,15 +149,15 @@ class Decoder:
             (layer.weight.float().T, layer.bias.float(), layer.weight.new_empty(points, width, dtype=torch.float32))
             for layer in linear
         ]
-        self.last = (field.last.weight[:outputs].float(), field.last.bias[:outputs].float())
+        self.last = (field.last.bias[:outputs, None].float(), field.last.weight[:outputs].float())
         self.activation = field.layers[1]
 
-    def __call__(self, hidden: Tensor) -> Tensor:
-        """Raw outputs ``[N, outputs]``, one or four, from sums ``[N, field_dim]``, which are overwritten."""
+    def __call__(self, hidden: Tensor, out: Tensor | None = None) -> Tensor:
+        """Raw outputs ``[outputs, N]``, into ``out`` if given, from sums ``[N, field_dim]``, which are overwritten."""
         hidden = self._activate(hidden)
         for weight, bias, memory in self.inner:
             hidden = self._activate(torch.addmm(bias, hidden, weight, out=memory[: len(hidden)]))
-        return F.linear(hidden, *self.last)
+        return torch.addmm(*self.last, hidden.T, out=out)
 
     def _activate(self, hidden: Tensor) -> Tensor:
         return hidden.relu_() if isinstance(self.activation, nn.ReLU) else self.activation(hidden)
@@ -235,11 +235,14 @@ class ObjectField:
         if torch.is_grad_enabled() or points.device.type != "cpu":
             raw: Tensor = field(points, *where, outputs)
             return raw
-        result = points.new_empty(len(points), outputs)
+        result = points.new_empty(outputs, len(points))
         decoder = Decoder(field, outputs, min(CACHED_POINTS, len(points)))
-        for part, place in zip(points.split(CACHED_POINTS), result.split(CACHED_POINTS), strict=True):
-            place.copy_(field(part, *where, outputs) if field.compiled else decoder(field.first_sums(part, *where)))
-        return result
+        for part, place in zip(points.split(CACHED_POINTS), result.split(CACHED_POINTS, 1), strict=True):
+            if field.compiled:
+                place.copy_(field(part, *where, outputs).T)
+            else:
+                decoder(field.first_sums(part, *where), out=place)
+        return result.T
 
     def shaped(self, raw: Tensor, points: Tensor) -> Tensor:
         """Raw density with the initial ball, if the model has one."""

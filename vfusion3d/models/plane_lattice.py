@@ -51,7 +51,7 @@ class PlaneLattice:
             x, y = rest // size, rest % size
             rows = torch.stack([y * size + x, z * size + (x + size**2), y * size + (z + 2 * size**2)], -1)
             hidden = F.embedding_bag(rows, self.table, mode="sum")
-            place.copy_(self._density(decoder(hidden)[:, 0], x, y, z))
+            place.copy_(self._density(decoder(hidden)[0], x, y, z))
         return result
 
     @torch.no_grad()
