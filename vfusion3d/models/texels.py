@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -21,23 +20,23 @@ def texel_weights(places: list[tuple[Tensor, Tensor]], shapes: list[tuple[int, i
     Returns:
         Rows, int32, and their weights, ``[N, 4 * maps]``.
     """
-    # All maps at once, points innermost: [map, column or row, N], then [map, upper or lower, left or right, N].
-    place = torch.stack([torch.stack(pair) for pair in places])
-    size = place.new_tensor([(width, height) for height, width in shapes])[..., None]
-    place = (place * (size - 2) + 0.5).clamp(torch.zeros_like(size), size - 1)
-    first = place.detach().floor().minimum(size - 2)
-    second_share = place - first
-    share = torch.stack([1 - second_share, second_share], 2)
-    weights = share[:, 1, :, None] * share[:, 0, None]
-    starts = [0, *accumulate(height * width for height, width in shapes)]
-    corners = [
-        [[start, start + 1], [start + width, start + width + 1]]
-        for start, (_, width) in zip(starts, shapes, strict=False)
-    ]
-    column, row = first.int().unbind(1)
-    corner = torch.addcmul(column, row, size[:, 0].int())[:, None, None]
-    rows = corner + torch.tensor(corners, dtype=torch.int32, device=place.device)[..., None]
-    return rows.flatten(0, 2).T.contiguous(), weights.flatten(0, 2).T.contiguous()
+    rows, weights, start = [], [], 0
+    for (u, v), (height, width) in zip(places, shapes, strict=True):
+        column = (u * (width - 2) + 0.5).clamp(0, width - 1)
+        row = (v * (height - 2) + 0.5).clamp(0, height - 1)
+        left, top = column.floor().clamp_max(width - 2), row.floor().clamp_max(height - 2)
+        right_share, lower_share = column - left, row - top
+        left_share, upper_share = 1 - right_share, 1 - lower_share
+        index = (top.int() * width + left.int()) + start
+        rows += [index, index + 1, index + width, index + width + 1]
+        weights += [
+            left_share * upper_share,
+            right_share * upper_share,
+            left_share * lower_share,
+            right_share * lower_share,
+        ]
+        start += height * width
+    return torch.stack(rows, -1), torch.stack(weights, -1)
 
 
 class TexelSum(torch.autograd.Function):
