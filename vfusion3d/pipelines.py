@@ -15,6 +15,7 @@ from vfusion3d.alpha import over_white, straight_pixels
 from vfusion3d.cameras import Cameras
 from vfusion3d.errors import UsageError
 from vfusion3d.models import ReconstructorConfig, TriplaneReconstructor, Triplanes
+from vfusion3d.models.triplanes import TEXTURE_SIZE
 from vfusion3d.preprocessing import (
     BORDER,
     ELEVATION,
@@ -28,9 +29,17 @@ from vfusion3d.preprocessing import (
     to_rgba,
 )
 from vfusion3d.rendering.isosurface import Progress, SurfaceMesh
-from vfusion3d.rendering.turntable import FRAMES, TURN_ELEVATION, contact_sheet, render_views, turntable_cameras
+from vfusion3d.rendering.turntable import (
+    FRAMES,
+    TURN_ELEVATION,
+    TurnPath,
+    contact_sheet,
+    render_views,
+    turntable_cameras,
+)
 
 MESH_RESOLUTION = 128
+MESH_FACES = 20000
 SHEET_VIEWS = 8
 
 
@@ -74,6 +83,7 @@ class Reconstruction:
         resolution: int = MESH_RESOLUTION,
         threshold: float | None = None,
         progress: Progress | None = None,
+        faces: int | None = None,
     ) -> SurfaceMesh:
         """The surface with vertex colours.
 
@@ -81,12 +91,34 @@ class Reconstruction:
             resolution: Lattice points a side.
             threshold: Density of the surface; the model's own by default.
             progress: Called with the lattice chunks done and in all.
+            faces: Budget of triangles; all of them by default.
 
         Raises:
             EmptySurfaceError: if the density nowhere reaches the threshold.
         """
-        return self.triplanes.mesh(
-            0, resolution, self.config.iso_threshold if threshold is None else threshold, progress
+        threshold = self.config.iso_threshold if threshold is None else threshold
+        return self.triplanes.mesh(0, resolution, threshold, progress, faces=faces)
+
+    def textured_mesh(
+        self,
+        resolution: int = MESH_RESOLUTION,
+        faces: int = MESH_FACES,
+        size: int = TEXTURE_SIZE,
+        progress: Progress | None = None,
+    ) -> SurfaceMesh:
+        """The surface with a texture baked from the field; see `Triplanes.mesh` and `Triplanes.textured`.
+
+        Args:
+            resolution: Lattice points a side.
+            faces: Budget of triangles.
+            size: Texels a side.
+            progress: Called with the lattice chunks done and in all, then with the parts of the texture.
+
+        Raises:
+            EmptySurfaceError: if the density nowhere reaches the threshold.
+        """
+        return self.triplanes.textured(
+            self.mesh(resolution, progress=progress, faces=faces), 0, size, progress=progress
         )
 
     def turntable(
@@ -95,6 +127,7 @@ class Reconstruction:
         size: int | None = None,
         elevation: float = TURN_ELEVATION,
         progress: Progress | None = None,
+        path: TurnPath = "circle",
     ) -> np.ndarray:
         """Views of a full turn, starting at the front, counter-clockwise seen from above.
 
@@ -103,12 +136,13 @@ class Reconstruction:
             size: Pixels a side; the model's own by default.
             elevation: Degrees above the horizon.
             progress: Called with the frames done and in all.
+            path: ``circle`` or ``swing`` (`vfusion3d.rendering.turntable.turntable_cameras`).
 
         Returns:
             uint8 on white, ``[frames, size, size, 3]``.
         """
         size = self.config.render_size if size is None else size
-        return render_views(self.triplanes, turntable_cameras(frames, elevation), size, progress)
+        return render_views(self.triplanes, turntable_cameras(frames, elevation, path=path), size, progress)
 
     def contact_sheet(self, views: np.ndarray) -> Image.Image:
         """The input and `SHEET_VIEWS` of the views, evenly spread, three in a row.

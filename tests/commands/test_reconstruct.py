@@ -10,11 +10,13 @@ from PIL import Image, ImageDraw
 from vfusion3d import ReconstructorConfig, TriplaneReconstructor
 from vfusion3d.commands.reconstruct import FORMATS, build_parser, folder_names, run
 from vfusion3d.errors import CheckpointError, OutputError, UsageError
-from vfusion3d.pipelines import MESH_RESOLUTION
+from vfusion3d.meshes.writers import MILLIMETRES
+from vfusion3d.models.triplanes import TEXTURE_SIZE
+from vfusion3d.pipelines import MESH_FACES, MESH_RESOLUTION
 from vfusion3d.preprocessing import BORDER, ELEVATION
-from vfusion3d.rendering.turntable import FRAMES
+from vfusion3d.rendering.turntable import FRAMES, TURN_ELEVATION
 
-FAST = ["--resolution", "16", "--frames", "4", "--render-size", "16"]
+FAST = ["--resolution", "16", "--frames", "4", "--render-size", "16", "--faces", "200", "--texture-size", "64"]
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +56,17 @@ def test_leaves_the_five_files(tmp_path, picture, model, capsys):
     report = json.loads((folder / "report.json").read_text())
     assert report["files"] == names and report["picture"] == picture
     assert report["model"] == {"name": "tiny", "source": model, "licence": "Apache-2.0"}
-    assert set(report["seconds"]) == {"prepare", "reconstruct", "mesh", "write_mesh", "render", "write_views"}
+    steps = {"prepare", "reconstruct", "mesh", "texture", "write_mesh", "render", "write_views"}
+    assert set(report["seconds"]) == steps
+    mesh = report["mesh"]
+    assert mesh["watertight"] and mesh["components"] >= 1 and mesh["faces"] <= 200 and mesh["texture"] == 64
     assert "heuristic" in report["background"] and report["versions"]["torch"] == torch.__version__
     assert (report["settings"]["elevation"], report["settings"]["border"]) == (ELEVATION, BORDER)
     printed = capsys.readouterr()
-    assert str(folder) in printed.out and "ball: mesh" in printed.err and "ball: views" in printed.err
+    assert str(folder) in printed.out
+    assert all(f"ball: {step}" in printed.err for step in ("mesh", "texture", "views"))
+    part = trimesh.load(folder / "mesh.glb", force="mesh")
+    assert part.visual.material.baseColorTexture.size == (64, 64)
 
 
 def test_formats(tmp_path, picture, model):
@@ -66,8 +74,19 @@ def test_formats(tmp_path, picture, model):
         call(picture, "--output", str(tmp_path / "o"), "--model", model, "--formats", "obj", "ply", "stl", *FAST) == 0
     )
     assert {p.name for p in (tmp_path / "o" / "ball").iterdir()} == {
-        *("mesh.obj", "mesh.ply", "mesh.stl", "views.png", "input.png", "report.json")
+        *("mesh.obj", "mesh.mtl", "mesh.png", "mesh.ply", "mesh.stl", "views.png", "input.png", "report.json")
     }
+
+
+def test_vertex_colours_millimetres_and_path(tmp_path, picture, model):
+    options = ["--texture-size", "0", "--formats", "glb", "obj", "stl", "mp4", "--millimetres", "42", "--path", "swing"]
+    assert call(picture, "--output", str(tmp_path / "o"), "--model", model, *FAST, *options) == 0
+    folder = tmp_path / "o" / "ball"
+    assert not (folder / "mesh.mtl").exists()
+    assert trimesh.load(folder / "mesh.glb", force="mesh").visual.material.baseColorTexture is None
+    assert trimesh.load(folder / "mesh.stl").extents.max() == pytest.approx(42)
+    report = json.loads((folder / "report.json").read_text())
+    assert report["mesh"]["texture"] is None and report["settings"]["turntable_path"] == "swing"
 
 
 def test_json_is_one_document_and_one_bad_picture_does_not_lose_the_others(tmp_path, picture, model, capsys):
@@ -168,6 +187,10 @@ def test_bad_output_folder(tmp_path, picture, model, monkeypatch):
         (["--resolution", "4"], "--resolution must be between 16 and 1024, but got 4"),
         (["--frames", "0"], "--frames"),
         (["--render-size", "5000"], "--render-size"),
+        (["--faces", "3"], "--faces must be between 4 and 10000000, but got 3"),
+        (["--texture-size", "9000"], "--texture-size must be 0 or between 16 and 8192, but got 9000"),
+        (["--millimetres", "-1"], "--millimetres"),
+        (["--turn-elevation", "100"], "--turn-elevation"),
         (["--elevation", "91"], "--elevation"),
         (["--border", "0.6"], "--border"),
         (["--device", "toaster"], "Device 'toaster' is not available"),
@@ -189,4 +212,8 @@ def test_help_states_the_true_defaults():
     assert f"of the object ({BORDER:g})" in text
     assert f"for the mesh ({MESH_RESOLUTION})" in text
     assert f"frames of the turntable ({FRAMES})" in text
+    assert f"triangles of the mesh at most ({MESH_FACES};" in text
+    assert f"colours the vertices instead ({TEXTURE_SIZE})" in text
+    assert f"object in an STL file ({MILLIMETRES:g})" in text
+    assert f"horizon of the turntable ({TURN_ELEVATION:g})" in text
     assert "vfusion3d reconstruct owl.png --output out" in text

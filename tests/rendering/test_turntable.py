@@ -34,6 +34,16 @@ def test_a_turn_starts_at_the_front():
     assert torch.rad2deg(cameras.elevations).tolist() == pytest.approx([15.0] * 8, abs=1e-3)
 
 
+def test_a_swing_rises_and_falls():
+    cameras = turntable_cameras(8, elevation=15.0, path="swing")
+    heights = torch.rad2deg(cameras.elevations).tolist()
+    assert heights[::2] == pytest.approx([15, 35, 15, -5], abs=1e-3)
+    azimuths = torch.rad2deg(cameras.azimuths).tolist()
+    assert azimuths == pytest.approx([0, 45, 90, 135, 180, -135, -90, -45], abs=1e-2)
+    with pytest.raises(ValueError, match="`path` must be one of"):
+        turntable_cameras(8, path="spiral")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("size", [(64, 48), (63, 33)])
 def test_video_comes_back(tmp_path, size):
     height, width = size

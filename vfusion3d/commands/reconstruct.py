@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse import ArgumentParser
 
 from vfusion3d.errors import UsageError, VFusion3DError
+from vfusion3d.meshes import MESH_FORMATS
 
 if TYPE_CHECKING:
     from vfusion3d.pipelines import ImageTo3DPipeline
 
-MESH_FORMATS = ("glb", "obj", "ply", "stl")
 FORMATS = (*MESH_FORMATS, "mp4")
 DEFAULT_FORMATS = ["glb", "mp4"]
 
 _EXAMPLES = """examples:
   vfusion3d reconstruct owl.png --output out
   vfusion3d reconstruct *.jpg --output out --formats glb obj --elevation 20
+  vfusion3d reconstruct owl.png --output out --formats stl --millimetres 60
+  vfusion3d reconstruct owl.png --output out --faces 5000 --texture-size 512 --path swing
   vfusion3d reconstruct owl.png --output out --model ./my_model --json > report.json
 """
 
@@ -61,7 +63,17 @@ def build_parser() -> ArgumentParser:
     add("--border", type=float, metavar="SHARE", help="free share of the frame on each side of the object (0.1)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (auto)")
     add("--resolution", type=int, metavar="N", help="lattice points a side for the mesh (128)")
+    add("--faces", type=int, metavar="N", help="triangles of the mesh at most (20000; with --texture-size 0 all)")
+    add(
+        "--texture-size",
+        type=int,
+        metavar="TEXELS",
+        help="side of the texture baked for GLB and OBJ; 0 colours the vertices instead (1024)",
+    )
+    add("--millimetres", type=float, metavar="MM", help="longest side of the object in an STL file (100)")
     add("--frames", type=int, metavar="N", help="frames of the turntable (24)")
+    add("--path", choices=["circle", "swing"], default="circle", help="how the turntable's camera moves (circle)")
+    add("--turn-elevation", type=float, metavar="DEG", help="degrees above the horizon of the turntable (15)")
     add("--render-size", type=int, metavar="PIXELS", help="side of the rendered views (the model's own)")
     add("--overwrite", action="store_true", help="replace earlier results of the same name")
     add("--json", action="store_true", help="print one JSON document with all reports on standard output")
@@ -125,11 +137,16 @@ def check_options(args: Any) -> None:
         ("--resolution", args.resolution, 16, 1024),
         ("--frames", args.frames, 1, 1000),
         ("--render-size", args.render_size, 16, 2048),
+        ("--faces", args.faces, 4, 10_000_000),
+        ("--millimetres", args.millimetres, 0.1, 10_000),
+        ("--turn-elevation", args.turn_elevation, -90, 90),
         ("--elevation", args.elevation, -90, 90),
         ("--border", args.border, 0, 0.45),
     ):
         if value is not None and not low <= value <= high:
             raise UsageError(f"Option {option} must be between {low} and {high}, but got {value}.")
+    if args.texture_size and not 16 <= args.texture_size <= 8192:
+        raise UsageError(f"Option --texture-size must be 0 or between 16 and 8192, but got {args.texture_size}.")
 
 
 def folder_names(pictures: Sequence[str]) -> list[str]:
@@ -154,23 +171,29 @@ def reconstruct_one(pipeline: ImageTo3DPipeline, picture: str, folder: Path, arg
         VFusion3DError: if the picture cannot be used or the folder not written; nothing is left behind then.
     """
     from vfusion3d import __version__
-    from vfusion3d.meshes.writers import write_mesh
+    from vfusion3d.meshes.writers import MILLIMETRES, write_mesh
+    from vfusion3d.models.triplanes import TEXTURE_SIZE
     from vfusion3d.outputs import result_folder
-    from vfusion3d.pipelines import MESH_RESOLUTION, SHEET_VIEWS
+    from vfusion3d.pipelines import MESH_FACES, MESH_RESOLUTION, SHEET_VIEWS
     from vfusion3d.preprocessing import BORDER, ELEVATION
     from vfusion3d.rendering.turntable import FRAMES, FRAMES_PER_SECOND, TURN_ELEVATION, write_video
 
     config = pipeline.model.config
     meshes = [name for name in MESH_FORMATS if name in args.formats]
     film = "mp4" in args.formats
+    texels = TEXTURE_SIZE if args.texture_size is None else args.texture_size
     settings: dict[str, Any] = {
         "formats": [*meshes, *(["mp4"] if film else [])],
         "elevation": ELEVATION if args.elevation is None else args.elevation,
         "border": BORDER if args.border is None else args.border,
         "resolution": MESH_RESOLUTION if args.resolution is None else args.resolution,
+        "faces": MESH_FACES if args.faces is None and texels else args.faces,
+        "texture_size": texels,
+        "millimetres": MILLIMETRES if args.millimetres is None else args.millimetres,
         "frames": FRAMES if args.frames is None else args.frames,
         "frames_per_second": FRAMES_PER_SECOND,
-        "turntable_elevation": TURN_ELEVATION,
+        "turntable_elevation": TURN_ELEVATION if args.turn_elevation is None else args.turn_elevation,
+        "turntable_path": args.path,
         "render_size": config.render_size if args.render_size is None else args.render_size,
         "fov": pipeline.fov,
         "extent": pipeline.extent,
@@ -195,14 +218,19 @@ def reconstruct_one(pipeline: ImageTo3DPipeline, picture: str, folder: Path, arg
             [result] = pipeline.reconstruct([prepared])
         if meshes:
             with _timed(seconds, "mesh"), _bar(f"{folder.name}: mesh", "chunk") as progress:
-                mesh = result.mesh(settings["resolution"], progress=progress)
-            report["mesh"] = {"vertices": len(mesh.vertices), "faces": len(mesh.faces)}
+                mesh = result.mesh(settings["resolution"], progress=progress, faces=settings["faces"])
+            if texels and {"glb", "obj"} & set(meshes):
+                with _timed(seconds, "texture"), _bar(f"{folder.name}: texture", "part") as progress:
+                    mesh = result.triplanes.textured(mesh, size=texels, progress=progress)
+            report["mesh"] = mesh.report()
             with _timed(seconds, "write_mesh"):
                 for name in meshes:
-                    write_mesh(mesh, partial / f"mesh.{name}")
+                    write_mesh(mesh, partial / f"mesh.{name}", settings["millimetres"])
         with _timed(seconds, "render"), _bar(f"{folder.name}: views", "view") as progress:
             frames = settings["frames"] if film else SHEET_VIEWS
-            views = result.turntable(frames, settings["render_size"], progress=progress)
+            views = result.turntable(
+                frames, settings["render_size"], settings["turntable_elevation"], progress, settings["turntable_path"]
+            )
         with _timed(seconds, "write_views"):
             if film:
                 write_video(views, partial / "turntable.mp4", FRAMES_PER_SECOND)

@@ -8,6 +8,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+MESH_FORMATS = ("glb", "obj", "ply", "stl")
+"""What `write_mesh` writes."""
+
 _PUBLIC = {
     "Mesh": "mesh",
     "MeshPart": "mesh",
@@ -21,7 +24,7 @@ _PUBLIC = {
     "write_mesh": "writers",
 }
 
-__all__ = sorted(_PUBLIC)
+__all__ = sorted([*_PUBLIC, "MESH_FORMATS"])
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -13,12 +12,17 @@ from vfusion3d.cameras import Cameras
 from vfusion3d.models.field import ObjectField, TriplaneField
 from vfusion3d.models.plane_lattice import PlaneLattice
 from vfusion3d.rendering import OccupancyGrid, RayColours, render_rays
-from vfusion3d.rendering.isosurface import SurfaceMesh, extract_isosurface
+from vfusion3d.rendering.isosurface import SurfaceMesh, extract_isosurface, vertex_colours, vertex_normals
 from vfusion3d.rendering.parity import parity_rays, render_rays_parity
+from vfusion3d.rendering.simplification import simplify
 from vfusion3d.rendering.textbook import TextbookField
+from vfusion3d.rendering.texture import bake
+from vfusion3d.rendering.unwrap import UNWRAP_SECONDS, unwrap
 from vfusion3d.rendering.volume import CHUNK_WITHOUT_GRADIENTS
 
 Sampler = Literal["exact", "parity"]
+TEXTURE_SIZE = 1024
+"""Side of a texture in texels."""
 MOSTLY_EMPTY = 0.7
 """Largest share of occupied cells with which skipping the others pays."""
 
@@ -232,6 +236,7 @@ class Triplanes:
         threshold: float = 1.0,
         progress: Callable[[int, int], None] | None = None,
         coarse_to_fine: bool = False,
+        faces: int | None = None,
     ) -> SurfaceMesh:
         """The surface of one object with vertex colours, in the world.
 
@@ -242,6 +247,7 @@ class Triplanes:
             progress: Called with the lattice parts done and in all.
             coarse_to_fine: Look for the surface on every fourth lattice point first: several times faster, and the
                 same but for separate pieces thinner than that.
+            faces: Budget of triangles (`vfusion3d.rendering.simplification.simplify`); all of them by default.
 
         Raises:
             EmptySurfaceError: if the density nowhere reaches the threshold.
@@ -253,15 +259,52 @@ class Triplanes:
                 field.density,
                 threshold,
                 resolution,
-                colours=lambda points: field.density_and_colour(points)[1],
                 device=self.planes.device,
                 progress=progress,
                 lattice=PlaneLattice(field, resolution) if field.planar else None,
                 coarse_to_fine=coarse_to_fine,
             )
+        vertices, triangles, normals = surface.vertices, surface.faces, surface.normals
+        if faces is not None:
+            vertices, triangles = simplify(vertices, triangles, faces)
+            normals = vertex_normals(vertices, triangles)
+        colours = vertex_colours(
+            lambda points: field.density_and_colour(points)[1], vertices, device=self.planes.device
+        )
         motion = self.to_model[index].cpu().numpy()
         back, shift = motion[:3, :3], motion[:3, 3]  # rows times a rotation are turned by its inverse
-        return replace(surface, vertices=(surface.vertices - shift) @ back, normals=surface.normals @ back)
+        return SurfaceMesh((vertices - shift) @ back, triangles, colours, normals @ back)
+
+    def textured(
+        self,
+        mesh: SurfaceMesh,
+        index: int = 0,
+        size: int = TEXTURE_SIZE,
+        seconds: float = UNWRAP_SECONDS,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> SurfaceMesh:
+        """A mesh of one object with a texture baked from its field (`vfusion3d.rendering.texture.bake`).
+
+        Args:
+            mesh: In the world, as from `mesh`; one of a few ten thousand faces is unwrapped in seconds.
+            index: Which object.
+            size: Side of the texture in texels.
+            seconds: Time that unwrapping may take before it falls back on a square for every two faces.
+            progress: Called with the parts of the texture done and in all.
+        """
+        atlas = unwrap(mesh.vertices, mesh.faces, seconds)
+        vertices, normals = mesh.vertices[atlas.original], mesh.normals[atlas.original]
+        scene = self[index]
+
+        def query(points: Tensor) -> tuple[Tensor, Tensor]:
+            density, colour = scene.query(points[None])
+            return density[0], colour[0]
+
+        texture = bake(
+            query, vertices, normals, atlas.faces, atlas.uv, size, device=self.planes.device, progress=progress
+        )
+        colours = mesh.colours[atlas.original]
+        return SurfaceMesh(vertices, atlas.faces, colours, normals, atlas.uv, texture, atlas.method)
 
     def _model_points(self, points: Tensor) -> Tensor:
         if points.dim() != 3 or points.shape[0] != len(self) or points.shape[-1] != 3:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from vfusion3d.errors import MeshError
 from vfusion3d.rendering.lattice import Lattice, PointLattice, Progress, near_surface
+from vfusion3d.rendering.topology import is_closed, pieces, weld
+from vfusion3d.rendering.unwrap import Unwrapping
 
 Field = Callable[[Tensor], Tensor]
 """Maps points ``[N, 3]`` (world units, float32) to one value ``[N]`` or a colour ``[N, 3]`` each."""
@@ -24,24 +25,44 @@ class EmptySurfaceError(MeshError):
 
 @dataclass(frozen=True)
 class SurfaceMesh:
-    """A triangle mesh with a colour per vertex, in world coordinates (+Z up, front +X).
+    """A triangle mesh with a colour per vertex and perhaps a texture, in world coordinates (+Z up, front +X).
 
     Args:
         vertices: World units, float32, ``[N, 3]``.
         faces: Vertex numbers, counter-clockwise seen from outside, int32, ``[M, 3]``.
         colours: sRGB as on a display, uint8, ``[N, 3]``.
         normals: Unit outward vectors, float32, ``[N, 3]``.
+        uv: Texture coordinates with v pointing up, float32 in [0, 1], ``[N, 2]``, or None. Vertices on seams are there
+            once per side.
+        texture: sRGB, uint8, ``[H, W, 3]``, row 0 at v = 1, or None.
+        unwrapping: How the texture coordinates were found (`vfusion3d.rendering.unwrap.Atlas`), or None.
     """
 
     vertices: np.ndarray
     faces: np.ndarray
     colours: np.ndarray
     normals: np.ndarray
+    uv: np.ndarray | None = None
+    texture: np.ndarray | None = None
+    unwrapping: Unwrapping | None = None
 
     @property
     def volume(self) -> float:
         """Signed volume in cubic world units; positive for a closed mesh wound outwards."""
         return float(_face_volumes(self.vertices, self.faces).sum())
+
+    def report(self) -> dict[str, Any]:
+        """Size and health in plain numbers, for a file: faces, vertices, watertightness, pieces, volume, texture."""
+        welded = weld(self.vertices, self.faces)
+        return {
+            "vertices": len(self.vertices),
+            "faces": len(self.faces),
+            "watertight": is_closed(welded),
+            "components": len(np.unique(pieces(welded, len(self.vertices))[1])),
+            "volume": round(self.volume, 6),
+            "texture": None if self.texture is None else self.texture.shape[1],
+            "unwrapping": self.unwrapping,
+        }
 
 
 def extract_isosurface(
@@ -104,7 +125,7 @@ def extract_isosurface(
     if colours is None:
         shades = np.full(vertices.shape, 128, dtype=np.uint8)
     else:
-        shades = _colour(colours, vertices, chunk, device)
+        shades = vertex_colours(colours, vertices, chunk, device)
     return SurfaceMesh(vertices, faces, shades, vertex_normals(vertices, faces))
 
 
@@ -119,13 +140,9 @@ def keep_large_pieces(vertices: np.ndarray, faces: np.ndarray, min_share: float)
     Returns:
         The remaining vertices and faces, renumbered.
     """
-    count = len(vertices)
-    start, end = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
-    links = coo_array((np.ones(len(start), dtype=np.int8), (start, end)), shape=(count, count))
-    pieces, label = connected_components(links, directed=False)
-    of_face = label[faces[:, 0]]
-    area = np.bincount(of_face, np.linalg.norm(_face_normals(vertices, faces), axis=1), minlength=pieces)
-    volume = np.bincount(of_face, _face_volumes(vertices, faces), minlength=pieces)
+    count, of_face = pieces(faces, len(vertices))
+    area = np.bincount(of_face, np.linalg.norm(_face_normals(vertices, faces), axis=1), minlength=count)
+    volume = np.bincount(of_face, _face_volumes(vertices, faces), minlength=count)
     area = np.where(volume > 0, area, 0)
     kept_face = ((area > 0) & (area >= min_share * area.max()))[of_face]
     used, renumbered = np.unique(faces[kept_face], return_inverse=True)
@@ -154,7 +171,10 @@ def _face_volumes(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return (_face_normals(vertices, faces) * vertices[faces[:, 0]]).sum(-1) / 6
 
 
-def _colour(colours: Field, vertices: np.ndarray, chunk: int, device: torch.device | str) -> np.ndarray:
+def vertex_colours(
+    colours: Field, vertices: np.ndarray, chunk: int = 65536, device: torch.device | str = "cpu"
+) -> np.ndarray:
+    """A field's sRGB colours in [0, 1] at vertices ``[N, 3]``, as uint8 ``[N, 3]``."""
     points = torch.from_numpy(vertices).to(device)
     with torch.inference_mode():
         shades = torch.cat([colours(part).float().cpu() for part in points.split(chunk)])

@@ -7,21 +7,25 @@ import math
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import torch
 from PIL import Image
 
-from vfusion3d.cameras import Cameras, orbit
+from vfusion3d.cameras import Cameras, fit_radius, on_sphere, pinhole
 from vfusion3d.errors import OutputError
 
 TURN_ELEVATION = 15.0  # degrees
+SWING = 20.0  # degrees
 FRAMES = 24
 FRAMES_PER_SECOND = 12
 
 Progress = Callable[[int, int], None]
 """Called with (frames done, frames in all)."""
+
+
+TurnPath = Literal["circle", "swing"]
 
 
 class Renderable(Protocol):
@@ -53,18 +57,29 @@ def render_views(scene: Renderable, cameras: Cameras, size: int, progress: Progr
     return np.stack(views)
 
 
-def turntable_cameras(frames: int = FRAMES, elevation: float = TURN_ELEVATION, fov: float = 40.0) -> Cameras:
-    """A full turn around the object, starting at its front.
+def turntable_cameras(
+    frames: int = FRAMES, elevation: float = TURN_ELEVATION, fov: float = 40.0, path: TurnPath = "circle"
+) -> Cameras:
+    """A full turn around the object, starting at its front, counter-clockwise seen from above.
 
     Args:
         frames: Number of cameras.
         elevation: Degrees above the horizon.
         fov: Field of view in degrees; the unit sphere fits the frame.
+        path: ``circle`` stays at the elevation; ``swing`` rises `SWING` degrees above it and falls as far below.
 
     Returns:
         Cameras of shape ``[frames]``.
+
+    Raises:
+        ValueError: if the path is unknown.
     """
-    return orbit(views=frames, elevation=math.radians(elevation), fov=fov)
+    if path not in get_args(TurnPath):
+        raise ValueError(f"Argument `path` must be one of {get_args(TurnPath)}, but got {path!r}.")
+    azimuth = 2 * math.pi * torch.arange(frames, dtype=torch.float64) / frames
+    swing = SWING * torch.sin(azimuth) if path == "swing" else torch.zeros_like(azimuth)
+    height = torch.deg2rad((elevation + swing).clamp(-90, 90))
+    return on_sphere(azimuth, height, fit_radius(fov), pinhole(fov)).to(torch.float32)
 
 
 def write_video(frames: np.ndarray, path: str | Path, frames_per_second: int = FRAMES_PER_SECOND) -> None:
