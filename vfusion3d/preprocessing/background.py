@@ -31,7 +31,7 @@ HEURISTIC_METHOD = "offline heuristic: border colours, Gaussian mixtures and a m
 
 TRANSPARENT_SHARE = 0.005
 FOREGROUND_SHARE = 0.0001
-DOUBT = 0.3
+DOUBT = 0.045  # benchmarks/backgrounds.py and a look at real cut-outs
 
 
 @dataclass(frozen=True)

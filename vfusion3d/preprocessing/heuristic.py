@@ -32,7 +32,8 @@ class HeuristicCut:
 
     Args:
         alpha: Opacity in [0, 1], ``[H, W]``.
-        doubt: Share of colours that the other side of the mask explains better, in [0, 1].
+        doubt: Share of the picture's pixels whose colour speaks clearly neither for the object nor for the
+            background (log odds under 1), in [0, 1]. On plain backgrounds it is a few percent at most.
     """
 
     alpha: Array
@@ -98,7 +99,7 @@ def foreground_mask(rgb: Array) -> tuple[Array, float] | None:
     mask = _tidy(mask, behind)
     if not FOREGROUND_SHARE < mask.mean() < 0.98:
         return None
-    return mask, float((odds > 0)[mask].mean() + (odds < 0)[~mask].mean()) / 2
+    return mask, float((np.abs(odds) < 1).mean())
 
 
 def _shrink(rgb: Array, side: int) -> Array:
