@@ -27,7 +27,7 @@ def pictures(tmp_path) -> Path:
     folder = tmp_path / "pictures"
     folder.mkdir()
     ball = Image.new("RGB", (64, 64), "white")
-    ImageDraw.Draw(ball).ellipse((15, 10, 50, 55), fill="red")
+    ImageDraw.Draw(ball).ellipse((8, 6, 56, 58), fill="red")
     ball.save(folder / "ball & co.png")
     cut = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
     cut.paste("red", (10, 5, 60, 64))

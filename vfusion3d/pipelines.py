@@ -131,7 +131,8 @@ class ImageTo3DPipeline:
 
     Args:
         model: The reconstructor.
-        fov: Field of view in degrees assumed of a picture before recentring.
+        fov: Field of view in degrees of a camera in whose frame the object just fits: what is assumed of pictures
+            whose field of view is not given.
         extent: World units assumed along the long side of the object's box in the picture.
 
     Example:

@@ -1,14 +1,4 @@
-"""Cutting the object out of its picture, by one of several strategies.
-
-``alpha``
-    The picture's own transparency, untouched.
-``heuristic``
-    No weights and no network: `vfusion3d.preprocessing.heuristic`.
-``rembg``, ``birefnet``
-    A matting network in a local file: `vfusion3d.preprocessing.networks`. ``rembg`` is what the paper uses.
-``auto``
-    ``alpha`` if the picture has a transparent part; else the heuristic.
-"""
+"""Cutting the object out of its picture, by one of several strategies."""
 
 from __future__ import annotations
 
@@ -62,8 +52,10 @@ def remove_background(
     Args:
         picture: RGBA picture with straight alpha, as from `read_picture`.
         name: What messages call the picture.
-        strategy: One of `STRATEGIES`; see this module. All but ``auto`` and ``alpha`` read a picture with a
-            transparent part as it looks on white.
+        strategy: ``alpha``, the picture's own transparency, untouched; ``heuristic``, offline and without weights,
+            for plain backgrounds; ``rembg`` (isnet-general-use, as in the paper) or ``birefnet``, matting networks
+            from a local file; ``auto``, ``alpha`` if the picture has a transparent part, else ``heuristic``.
+            The heuristic and the networks read a picture with transparent parts as it looks on white.
         weights: The ONNX file of ``rembg`` or ``birefnet``, which need one.
 
     Raises:
