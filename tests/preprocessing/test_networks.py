@@ -17,13 +17,16 @@ needs_rembg = pytest.mark.skipif(
 )
 
 
-def write_network(path, weights=(4.0, -4.0, -4.0), channels=3) -> str:
-    """A network of one 1 x 1 convolution: red is the object, by default."""
+def write_network(path, weights=(16.0, -2.0, -2.0), channels=3) -> str:
+    """A network of one 1 x 1 convolution and a sigmoid: red is the object, by default."""
     from onnx import TensorProto, helper, numpy_helper, save
 
     kernel = np.array(weights, dtype=np.float32)[:channels].reshape(1, channels, 1, 1)
     graph = helper.make_graph(
-        [helper.make_node("Conv", ["picture", "kernel"], ["mask"])],
+        [
+            helper.make_node("Conv", ["picture", "kernel"], ["redness"]),
+            helper.make_node("Sigmoid", ["redness"], ["mask"]),
+        ],
         "red",
         [helper.make_tensor_value_info("picture", TensorProto.FLOAT, [1, channels, 1024, 1024])],
         [helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1, 1, 1024, 1024])],
