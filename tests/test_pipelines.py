@@ -57,6 +57,37 @@ def test_the_model_reads_the_recentred_object_and_its_camera(pipeline):
     assert "heuristic" in prepared.background
 
 
+def test_a_known_field_of_view_moves_the_camera_and_reaches_the_model(pipeline, result):
+    nominal = pipeline.prepare(picture())
+    known = pipeline.prepare(picture(), fov=20)
+    # 120 pixels are 20 degrees; the window is as long as the object and a border of a tenth on either side.
+    focal = 0.5 / np.tan(np.radians(10)) * 120 / known.window.side
+    assert float(known.camera.intrinsics[0]) == pytest.approx(focal)
+    assert known.camera.centers.norm() > nominal.camera.centers.norm() and known.warnings == ()
+    assert torch.equal(known.rgba, nominal.rgba)
+    [seen] = pipeline(picture(), fov=20)
+    assert not torch.allclose(seen.triplanes.planes, result.triplanes.planes)
+
+
+def test_a_model_of_one_fixed_camera_says_that_the_field_of_view_has_no_effect():
+    torch.manual_seed(0)
+    fixed = ImageTo3DPipeline(TriplaneReconstructor(ReconstructorConfig.preset("tiny", source_frame="fixed")))
+    assert fixed.prepare(picture()).warnings == ()
+    [warning] = fixed.prepare(picture(), fov=20).warnings
+    assert warning == "The model 'tiny' assumes one fixed camera: the field of view has no effect."
+
+
+def test_warnings_and_background_strategies(pipeline):
+    cut = Image.new("RGBA", (120, 90), (0, 0, 255, 0))
+    cut.paste("red", (30, 15, 80, 90))
+    prepared = pipeline.prepare(cut, background="alpha")
+    assert "alpha" in prepared.background and "reaches the bottom edge" in prepared.warnings[0]
+    with pytest.raises(InputImageError, match="no transparent part"):
+        pipeline(picture(), background="alpha")
+    with pytest.raises(UsageError, match="needs the file isnet-general-use"):
+        pipeline(picture(), background="rembg")
+
+
 def test_elevation_reaches_the_model(pipeline, result):
     [higher] = pipeline(picture(), elevation=30)
     assert not torch.allclose(higher.triplanes.planes, result.triplanes.planes)

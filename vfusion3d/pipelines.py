@@ -27,6 +27,7 @@ from vfusion3d.preprocessing import (
     remove_background,
     source_camera,
     to_rgba,
+    window_focal,
 )
 from vfusion3d.rendering.isosurface import Progress, SurfaceMesh
 from vfusion3d.rendering.turntable import (
@@ -52,12 +53,14 @@ class PreparedPicture:
         camera: Its camera, shape ``[]``.
         window: The part of the (upright) picture that was cut out, in its pixels.
         background: How the object was told from the background, in words.
+        warnings: What looks wrong with the picture or has no effect, one sentence each.
     """
 
     rgba: Tensor
     camera: Cameras
     window: Window
     background: str
+    warnings: tuple[str, ...] = ()
 
     def image(self) -> Image.Image:
         """The recentred object as a straight-alpha RGBA picture."""
@@ -162,7 +165,8 @@ class ImageTo3DPipeline:
 
     Args:
         model: The reconstructor.
-        fov: Field of view in degrees assumed of a picture before recentring.
+        fov: Field of view in degrees of a camera in whose frame the object just fits: what is assumed of pictures
+            whose field of view is not given.
         extent: World units assumed along the long side of the object's box in the picture.
 
     Example:
@@ -200,6 +204,9 @@ class ImageTo3DPipeline:
         pictures: str | Path | Image.Image | Sequence[str | Path | Image.Image],
         elevation: float = ELEVATION,
         border: float = BORDER,
+        fov: float | None = None,
+        background: str = "auto",
+        background_weights: str | Path | None = None,
     ) -> list[Reconstruction]:
         """Reconstruct one object per picture, all in one batch.
 
@@ -207,30 +214,46 @@ class ImageTo3DPipeline:
             pictures: A picture or several: files, or PIL pictures of any mode.
             elevation: Degrees above the horizon from which they were taken.
             border: Free share of the recentred square on each side of the object.
+            fov: Field of view in degrees along the longer side of the pictures as they are given, if it is known;
+                it fixes how far away the camera stood. Without effect on models whose source frame is ``fixed``.
+            background: How the object is cut out, one of `vfusion3d.preprocessing.STRATEGIES`.
+            background_weights: The ONNX file of the strategies ``rembg`` and ``birefnet``.
 
         Raises:
             InputImageError: if a picture cannot be used.
             UsageError: if an argument is out of range.
+            CheckpointError: if the background's weights cannot be used.
+            MissingExtraError: if the background strategy needs an extra that is not installed.
         """
         if isinstance(pictures, (str, Path, Image.Image)):
             pictures = [pictures]
-        return self.reconstruct([self.prepare(picture, elevation, border) for picture in pictures])
+        return self.reconstruct(
+            [self.prepare(picture, elevation, border, fov, background, background_weights) for picture in pictures]
+        )
 
     def prepare(
         self,
         picture: str | Path | Image.Image,
         elevation: float = ELEVATION,
         border: float = BORDER,
+        fov: float | None = None,
+        background: str = "auto",
+        background_weights: str | Path | None = None,
     ) -> PreparedPicture:
         """Read, cut out and recentre one picture; see `__call__`."""
         if isinstance(picture, Image.Image):
             name, whole = "The picture", to_rgba(picture)
         else:
             name, whole = f"Picture '{picture}'", read_picture(picture)
-        cutout = remove_background(whole, name)
-        rgba, window = recentre(cutout.rgba, self.model.config.image_size, border, name)
-        camera = source_camera(elevation, border, self.fov, self.extent)
-        return PreparedPicture(rgba, camera, window, cutout.method)
+        config = self.model.config
+        cutout = remove_background(whole, name, background, background_weights)
+        rgba, window = recentre(cutout.rgba, config.image_size, border, name)
+        focal = None if fov is None else window_focal(fov, whole.size, window)
+        camera = source_camera(elevation, border, self.fov, self.extent, focal)
+        warnings = cutout.warnings
+        if fov is not None and config.source_frame == "fixed":
+            warnings += (f"The model '{config.name}' assumes one fixed camera: the field of view has no effect.",)
+        return PreparedPicture(rgba, camera, window, cutout.method, warnings)
 
     def reconstruct(self, pictures: Sequence[PreparedPicture]) -> list[Reconstruction]:
         """Run the model on prepared pictures, in one batch."""

@@ -69,6 +69,19 @@ def test_leaves_the_five_files(tmp_path, picture, model, capsys):
     assert part.visual.material.baseColorTexture.size == (64, 64)
 
 
+def test_warnings_are_printed_and_reported(tmp_path, model, capsys):
+    image = Image.new("RGBA", (96, 96), (0, 0, 0, 0))
+    image.paste("red", (25, 15, 70, 96))
+    image.save(tmp_path / "cut.png")
+    options = ["--model", model, "--formats", "glb", "--background", "alpha", "--fov", "30", *FAST]
+    assert call(str(tmp_path / "cut.png"), "--output", str(tmp_path / "o"), *options) == 0
+    report = json.loads((tmp_path / "o" / "cut" / "report.json").read_text())
+    [warning] = report["warnings"]
+    assert warning.startswith(f"Picture '{tmp_path / 'cut.png'}'") and "reaches the bottom edge" in warning
+    assert warning in capsys.readouterr().err
+    assert (report["settings"]["fov"], report["settings"]["background"]) == (30, "alpha")
+
+
 def test_formats(tmp_path, picture, model):
     assert (
         call(picture, "--output", str(tmp_path / "o"), "--model", model, "--formats", "obj", "ply", "stl", *FAST) == 0
@@ -193,6 +206,10 @@ def test_bad_output_folder(tmp_path, picture, model, monkeypatch):
         (["--turn-elevation", "100"], "--turn-elevation"),
         (["--elevation", "91"], "--elevation"),
         (["--border", "0.6"], "--border"),
+        (["--fov", "160"], "--fov must be between 1 and 150"),
+        (["--background", "magic"], "Background strategy 'magic' is unknown"),
+        (["--background", "birefnet"], "needs the file birefnet-general.onnx"),
+        (["--background-weights", "a.onnx"], "of no use to the strategy 'auto'"),
         (["--device", "toaster"], "Device 'toaster' is not available"),
     ],
 )

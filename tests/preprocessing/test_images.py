@@ -112,7 +112,7 @@ def bad_files(tmp_path_factory):
     for kind in ("png", "jpeg", "webp"):
         data = noise_bytes(kind)
         (folder / f"cut.{kind}").write_bytes(data[: len(data) // 2])
-    for name, size in {"dot": (1, 1), "line": (20000, 20), "large": (11000, 11000), "bomb": (20000, 20000)}.items():
+    for name, size in {"dot": (1, 1), "line": (20000, 20), "large": (11000, 11000), "bomb": (60000, 60000)}.items():
         (folder / f"{name}.png").write_bytes(png_header(*size))
     return folder
 
@@ -143,12 +143,36 @@ def test_one_sentence_each(bad_files, name, words):
 def test_forbidden_file(tmp_path, monkeypatch):
     orange().save(tmp_path / "secret.png")
 
-    def refuse(self):
+    def refuse(self, mode):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
+    monkeypatch.setattr("pathlib.Path.open", refuse)
     with pytest.raises(InputImageError, match=r"cannot be read \(Permission denied\)"):
         read_picture(tmp_path / "secret.png")
+
+
+def test_a_small_file_that_would_unpack_to_many_pixels(tmp_path):
+    """A true bomb: 15 KB of well-formed PNG that hold 121 million pixels; nothing of it is decoded."""
+    Image.new("1", (11000, 11000)).save(tmp_path / "bomb.png")
+    assert (tmp_path / "bomb.png").stat().st_size < 50_000
+    with pytest.raises(InputImageError, match="has 11000 x 11000 pixels, more than 100 million pixels; shrink it"):
+        read_picture(tmp_path / "bomb.png")
+
+
+def test_a_bomb_inside_an_icon(tmp_path):
+    """An ICO announces 64 x 64 pixels and holds a PNG that announces 60000 x 60000."""
+    inner = png_header(60000, 60000)
+    header = struct.pack("<HHH", 0, 1, 1) + struct.pack("<BBBBHHII", 64, 64, 0, 0, 1, 32, len(inner), 22)
+    (tmp_path / "bomb.ico").write_bytes(header + inner)
+    with pytest.raises(InputImageError, match=r"bomb\.ico' has .*more than 100 million pixels"):
+        read_picture(tmp_path / "bomb.ico")
+
+
+def test_a_file_without_an_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("vfusion3d.preprocessing.images.MAX_BYTES", 1000)
+    (tmp_path / "long.png").write_bytes(noise_bytes("png"))
+    with pytest.raises(InputImageError, match=r"long\.png' is a file of more than"):
+        read_picture(tmp_path / "long.png")
 
 
 def test_pictures_in_memory_are_checked_too():

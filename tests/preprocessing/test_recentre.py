@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from vfusion3d.alpha import over_white
+from vfusion3d.cameras import focal_from_fov, fov_from_focal
 from vfusion3d.errors import InputImageError, UsageError
 from vfusion3d.preprocessing import (
     EXTENT,
@@ -12,6 +13,7 @@ from vfusion3d.preprocessing import (
     object_window,
     recentre,
     source_camera,
+    window_focal,
 )
 
 
@@ -97,3 +99,28 @@ def test_a_wider_border_is_a_shorter_focal_length():
 def test_impossible_elevation():
     with pytest.raises(UsageError, match="`elevation`"):
         source_camera(elevation=120)
+
+
+@pytest.mark.parametrize("size", [(200, 100), (100, 200)])
+def test_a_known_field_of_view_is_that_of_the_longer_side(size):
+    whole = Window(0, 0, 200)
+    assert fov_from_focal(window_focal(60, size, whole)) == pytest.approx(60)
+    assert window_focal(60, size, Window(30, 10, 50)) == pytest.approx(4 * window_focal(60, size, whole))
+
+
+@pytest.mark.parametrize("fov", [20.0, 40.0, 60.0])
+def test_a_known_field_of_view_gives_the_distance(fov):
+    """A camera that took a picture of a disc, recentred: the nominal camera stands where it stood."""
+    radius, border, size = 4.0, 0.1, 400
+    width = size * focal_from_fov(fov) * EXTENT / radius  # of a flat object of the extent at the origin
+    window = Window(0, 0, width / (1 - 2 * border))
+    camera = source_camera(20, border, focal=window_focal(fov, (size, size), window))
+    assert float(camera.centers.norm()) == pytest.approx(radius, rel=1e-5)
+    assert float(camera.intrinsics[0]) == pytest.approx(focal_from_fov(fov) * size / window.side)
+
+
+def test_an_impossible_field_of_view():
+    with pytest.raises(UsageError, match="`fov` must be between 0 and 180"):
+        window_focal(180, (100, 100), Window(0, 0, 100))
+    with pytest.raises(UsageError, match=r"the camera would stand 0\.63 from the centre"):
+        source_camera(focal=window_focal(120, (100, 100), Window(0, 0, 100)))

@@ -28,6 +28,7 @@ _EXAMPLES = """examples:
   vfusion3d reconstruct owl.png --output out --formats stl --millimetres 60
   vfusion3d reconstruct owl.png --output out --faces 5000 --texture-size 512 --path swing
   vfusion3d reconstruct owl.png --output out --model ./my_model --json > report.json
+  vfusion3d reconstruct *.jpg --output out --background rembg --background-weights isnet-general-use.onnx
 """
 
 
@@ -61,6 +62,24 @@ def build_parser() -> ArgumentParser:
         help="degrees above the horizon from which the pictures were taken (0)",
     )
     add("--border", type=float, metavar="SHARE", help="free share of the frame on each side of the object (0.1)")
+    add(
+        "--fov",
+        type=float,
+        metavar="DEG",
+        help="field of view along the longer side of the pictures in degrees, if known (a nominal distance is assumed)",
+    )
+    add(
+        "--background",
+        default="auto",
+        metavar="HOW",
+        help="how the object is cut out: alpha (the picture's own), heuristic (offline, for plain backgrounds), rembg "
+        "or birefnet (networks; see --background-weights); auto is alpha if there is some, else heuristic (auto)",
+    )
+    add(
+        "--background-weights",
+        metavar="FILE",
+        help="ONNX file of the network: isnet-general-use.onnx for rembg, birefnet-general.onnx for birefnet",
+    )
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (auto)")
     add("--resolution", type=int, metavar="N", help="lattice points a side for the mesh (128)")
     add("--faces", type=int, metavar="N", help="triangles of the mesh at most (20000; with --texture-size 0 all)")
@@ -92,7 +111,9 @@ def run(args: Any) -> int:
     check_options(args)
     from vfusion3d.outputs import make_folder, say
     from vfusion3d.pipelines import ImageTo3DPipeline
+    from vfusion3d.preprocessing import check_strategy
 
+    check_strategy(args.background, args.background_weights)
     started = time.perf_counter()
     pipeline = ImageTo3DPipeline.from_pretrained(args.model, args.device)
     loading = time.perf_counter() - started
@@ -110,6 +131,8 @@ def run(args: Any) -> int:
                 failures.append({"picture": str(picture), "error": sentence})
                 continue
             reports.append(report)
+            for warning in report["warnings"]:
+                print(warning, file=sys.stderr)
             if not args.json:
                 say(f"{output / name}: {' '.join(report['files'])} ({sum(report['seconds'].values()):.1f} s)")
     finally:
@@ -142,6 +165,7 @@ def check_options(args: Any) -> None:
         ("--turn-elevation", args.turn_elevation, -90, 90),
         ("--elevation", args.elevation, -90, 90),
         ("--border", args.border, 0, 0.45),
+        ("--fov", args.fov, 1, 150),
     ):
         if value is not None and not low <= value <= high:
             raise UsageError(f"Option {option} must be between {low} and {high}, but got {value}.")
@@ -195,7 +219,8 @@ def reconstruct_one(pipeline: ImageTo3DPipeline, picture: str, folder: Path, arg
         "turntable_elevation": TURN_ELEVATION if args.turn_elevation is None else args.turn_elevation,
         "turntable_path": args.path,
         "render_size": config.render_size if args.render_size is None else args.render_size,
-        "fov": pipeline.fov,
+        "fov": pipeline.fov if args.fov is None else args.fov,
+        "background": args.background,
         "extent": pipeline.extent,
         "iso_threshold": config.iso_threshold,
     }
@@ -211,8 +236,16 @@ def reconstruct_one(pipeline: ImageTo3DPipeline, picture: str, folder: Path, arg
 
     with result_folder(folder, args.overwrite) as partial:
         with _timed(seconds, "prepare"):
-            prepared = pipeline.prepare(picture, settings["elevation"], settings["border"])
+            prepared = pipeline.prepare(
+                picture,
+                settings["elevation"],
+                settings["border"],
+                args.fov,
+                args.background,
+                args.background_weights,
+            )
         report["background"] = prepared.background
+        report["warnings"] = list(prepared.warnings)
         report["window"] = vars(prepared.window)
         with _timed(seconds, "reconstruct"):
             [result] = pipeline.reconstruct([prepared])

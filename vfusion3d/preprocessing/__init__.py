@@ -1,6 +1,6 @@
 """From a picture file to what a model reads: reading, background removal, recentring."""
 
-from vfusion3d.preprocessing.background import Cutout, remove_background
+from vfusion3d.preprocessing.background import STRATEGIES, Cutout, check_strategy, remove_background
 from vfusion3d.preprocessing.images import read_picture, to_rgba
 from vfusion3d.preprocessing.recentre import (
     BORDER,
@@ -12,6 +12,7 @@ from vfusion3d.preprocessing.recentre import (
     object_window,
     recentre,
     source_camera,
+    window_focal,
 )
 
 __all__ = [
@@ -19,8 +20,10 @@ __all__ = [
     "ELEVATION",
     "EXTENT",
     "FOV",
+    "STRATEGIES",
     "Cutout",
     "Window",
+    "check_strategy",
     "crop_window",
     "object_window",
     "read_picture",
@@ -28,4 +31,5 @@ __all__ = [
     "remove_background",
     "source_camera",
     "to_rgba",
+    "window_focal",
 ]

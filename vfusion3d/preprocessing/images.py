@@ -14,6 +14,7 @@ from vfusion3d.errors import InputImageError
 MIN_SIDE = 16
 MAX_ASPECT = 16
 MAX_PIXELS = 100_000_000
+MAX_BYTES = 1 << 30
 KEPT_SIDE = 2048
 
 
@@ -31,7 +32,8 @@ def read_picture(path: str | Path) -> Image.Image:
 
     Raises:
         InputImageError: one sentence saying what is wrong: the file is missing, a folder, empty, not a picture,
-            truncated, too small, too elongated or too large.
+            truncated, too small, too elongated or too large (more than 100 million pixels: a decompression bomb
+            is told by its header, before anything is decoded).
     """
     path = Path(path)
     try:
@@ -39,37 +41,51 @@ def read_picture(path: str | Path) -> Image.Image:
             raise InputImageError(f"Picture '{path}' is a folder; name the picture files in it.")
         if not path.exists():
             raise InputImageError(f"Picture '{path}' does not exist; check the path.")
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)  # never more: a device or a pipe may have no end
     except OSError as error:
         raise InputImageError(
             f"Picture '{path}' cannot be read ({error.strerror}); check the path and its permissions."
         ) from error
     if not data:
         raise InputImageError(f"Picture '{path}' is an empty file; save it again.")
+    name = f"Picture '{path}'"
+    if len(data) > MAX_BYTES:
+        raise InputImageError(f"{name} is a file of more than {MAX_BYTES >> 30} GiB; shrink the picture first.")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked below
-        image = _open(data, path)
-    _check_size(image, f"Picture '{path}'")
-    try:
-        image.draft(None, (KEPT_SIDE, KEPT_SIDE))  # lets a JPEG decode at a fraction of its size
-        image.load()
-        return to_rgba(image)
-    except Exception as error:  # Pillow's plug-ins raise many types on damaged data
-        raise InputImageError(
-            f"Picture '{path}' is truncated or damaged ({_first_line(error)}); save or download it again."
-        ) from error
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked here
+        try:
+            image = Image.open(io.BytesIO(data))
+            _check_size(image, name)
+            image.draft(None, (KEPT_SIDE, KEPT_SIDE))  # lets a JPEG decode at a fraction of its size
+            image.load()
+            return to_rgba(image, name)
+        except InputImageError:
+            raise
+        except Image.DecompressionBombError as error:
+            raise InputImageError(_too_large(name, "")) from error
+        except UnidentifiedImageError as error:
+            raise InputImageError(
+                f"{name} is not a picture in a format that can be read (PNG, JPEG, WebP, ...); "
+                "convert it to one of these."
+            ) from error
+        except Exception as error:  # Pillow's plug-ins raise many types on damaged data
+            raise InputImageError(
+                f"{name} is truncated or damaged ({_first_line(error)}); save or download it again."
+            ) from error
 
 
-def to_rgba(image: Image.Image) -> Image.Image:
+def to_rgba(image: Image.Image, name: str = "The picture") -> Image.Image:
     """Any PIL picture as upright straight-alpha RGBA of at most 2048 pixels a side.
 
     Args:
         image: A picture of any mode; floating-point samples are in [0, 1].
+        name: What messages call the picture.
 
     Raises:
         InputImageError: if it is too small, too elongated or too large.
     """
-    _check_size(image, "The picture")
+    _check_size(image, name)
     image = ImageOps.exif_transpose(image)
     profile = image.info.get("icc_profile")
     if image.mode.startswith("I") or image.mode == "F":
@@ -82,22 +98,6 @@ def to_rgba(image: Image.Image) -> Image.Image:
     rgba = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
     rgba.thumbnail((KEPT_SIDE, KEPT_SIDE), Image.Resampling.BOX)
     return rgba
-
-
-def _open(data: bytes, path: Path) -> Image.Image:
-    try:
-        return Image.open(io.BytesIO(data))
-    except Image.DecompressionBombError as error:
-        raise InputImageError(_too_large(f"Picture '{path}'", "")) from error
-    except UnidentifiedImageError as error:
-        raise InputImageError(
-            f"Picture '{path}' is not a picture in a format that can be read (PNG, JPEG, WebP, ...); "
-            "convert it to one of these."
-        ) from error
-    except Exception as error:  # Pillow's plug-ins raise many types on damaged data
-        raise InputImageError(
-            f"Picture '{path}' is truncated or damaged ({_first_line(error)}); save or download it again."
-        ) from error
 
 
 def _check_size(image: Image.Image, name: str) -> None:

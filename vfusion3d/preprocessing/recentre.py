@@ -15,7 +15,7 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
-from vfusion3d.cameras import Cameras, fit_radius, on_sphere
+from vfusion3d.cameras import Cameras, fit_radius, focal_from_fov, on_sphere
 from vfusion3d.errors import InputImageError, UsageError
 
 # What is assumed of a picture whose camera is unknown. Test pictures fill about 80 % of their frame.
@@ -119,25 +119,51 @@ def recentre(rgba: Image.Image, size: int, border: float = BORDER, name: str = "
     return crop_window(rgba, window, size), window
 
 
-def source_camera(
-    elevation: float = ELEVATION, border: float = BORDER, fov: float = FOV, extent: float = EXTENT
-) -> Cameras:
-    """The nominal camera of a recentred picture whose true camera is unknown.
+def window_focal(fov: float, size: tuple[int, int], window: Window) -> float:
+    """Focal length of a square window of a picture whose field of view is known.
 
-    It stands at azimuth 0 at `fit_radius` of ``fov``, looks at the origin, and has the focal length with which
-    an object of ``extent`` world units fills the square but for the border.
+    Args:
+        fov: Field of view in degrees along the picture's longer side, in (0, 180).
+        size: Width and height of the picture in pixels.
+        window: Which part of it.
+
+    Returns:
+        Focal length in units of the window's side.
+
+    Raises:
+        UsageError: if ``fov`` is out of range.
+    """
+    if not 0 < fov < 180:
+        raise UsageError(f"Argument `fov` must be between 0 and 180 degrees, but got {fov}.")
+    return focal_from_fov(fov) * max(size) / window.side
+
+
+def source_camera(
+    elevation: float = ELEVATION,
+    border: float = BORDER,
+    fov: float = FOV,
+    extent: float = EXTENT,
+    focal: float | None = None,
+) -> Cameras:
+    """The nominal camera of a recentred picture.
+
+    It stands at azimuth 0, looks at the origin, and sees an object of ``extent`` world units fill the square but
+    for the border. That leaves the distance open. If the focal length is known, the distance follows from it
+    (turning the camera to an object away from the middle of its picture is neglected); else the camera stands at
+    `fit_radius` of ``fov``.
 
     Args:
         elevation: Degrees above the horizon from which the picture was taken, in [-90, 90].
         border: The border the picture was recentred with.
-        fov: Field of view in degrees of the un-recentred rig, which fixes the distance.
+        fov: Field of view in degrees of the un-recentred rig, which fixes the distance if ``focal`` is None.
         extent: World units along the long side of the object's box in the picture.
+        focal: Focal length in units of the square's side, as from `window_focal`, if it is known.
 
     Returns:
         A camera of shape ``[]``.
 
     Raises:
-        UsageError: if ``elevation`` is out of range.
+        UsageError: if ``elevation`` is out of range, or ``focal`` so short that the camera would be in the object.
 
     Example:
         >>> camera = source_camera(elevation=0.0, border=0.1)
@@ -146,8 +172,14 @@ def source_camera(
     """
     if not -90 <= elevation <= 90:
         raise UsageError(f"Argument `elevation` must be between -90 and 90 degrees, but got {elevation}.")
-    radius = fit_radius(fov)
-    focal = (1 - 2 * border) * radius / extent
+    share = (1 - 2 * border) / extent
+    radius = fit_radius(fov) if focal is None else focal / share
+    if radius <= 1:
+        raise UsageError(
+            f"With this field of view (argument `fov`) the camera would stand {radius:.2f} from the centre of an "
+            "object of radius 1; give a smaller one."
+        )
+    focal = share * radius if focal is None else focal
     return on_sphere(
         torch.tensor(0.0),
         torch.tensor(math.radians(elevation)),
