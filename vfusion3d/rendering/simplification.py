@@ -6,7 +6,7 @@ import numpy as np
 
 from vfusion3d.rendering.topology import is_closed
 
-TARGETS = (1.0, 0.97, 0.94, 0.9, 1.5, 2.0, 4.0)
+TARGETS = (1.0, 0.98, 0.96, 0.93, 0.9, 0.85, 0.8, 0.7, 0.6, 1.2, 1.5, 2.0, 4.0)
 """Shares of the budget tried in turn until a result is closed."""
 
 
