@@ -40,9 +40,9 @@ _GRID = 64  # silhouettes are compared at this many cells a side
 _VOXELS = 40  # a side of the grid that silhouettes carve
 _CARVING_VIEWS = 24
 _LOOKS = 25.0  # degrees between a camera's axis and what it looks at that are still looking
-_SIZES = (0.7, 1.9)  # radius of an object that is as large as expected; a cube of half side 1 has 1.73
+_SIZES = (0.75, 1.9)  # radius of an object that is as large as expected; a cube of half side 1 has 1.73
 _FRAMES = (0.5, 3.0)  # the same for the sphere that fits the frame, where there are no silhouettes
-_COVERED = 0.9  # of a silhouette, by what all silhouettes leave of space
+_COVERED = 0.95  # of a silhouette, by what all silhouettes leave of space
 
 
 @dataclass(frozen=True)
@@ -338,14 +338,16 @@ def _check_matrices(cameras: Cameras) -> tuple[list[int], list[Finding]]:
 
 def _check_reading(cameras_read: Callable[[Reading], Cameras], layout: Layout) -> tuple[Cameras | None, list[Finding]]:
     """The cameras in the reading in which they look at the object, and what that reading says about the files."""
-    readings = [Reading(), Reading(inverted=True), Reading(flipped=True), Reading(True, True)]
-    options = [cameras_read(reading) for reading in readings]
     origin = torch.zeros(3, dtype=torch.float64)
-    angles = [float(_angles(cameras, origin).median()) for cameras in options]
-    best = 0 if angles[0] <= _LOOKS else min(range(4), key=angles.__getitem__)
+    cameras = cameras_read(Reading())
+    if float(_angles(cameras, origin).median()) <= _LOOKS:
+        return cameras, []
+    readings = [Reading(), Reading(inverted=True), Reading(flipped=True), Reading(inverted=True, flipped=True)]
+    options = [cameras_read(reading) for reading in readings]
+    angles = [float(_angles(option, origin).median()) for option in options]
+    best = min(range(len(readings)), key=angles.__getitem__)
     if angles[best] > _LOOKS:  # not at the origin: is there another point that they look at?
-        meets = [_meeting(cameras) for cameras in options]
-        best = next((index for index, meeting in enumerate(meets) if meeting is not None), -1)
+        best = next((index for index, option in enumerate(options) if _meeting(option) is not None), -1)
         if best < 0:
             message = "The cameras look neither at the origin nor at another common point; check the calibration."
             return None, [Finding("scattered-cameras", message)]
@@ -509,8 +511,8 @@ def _check_silhouettes(cameras: Cameras, looks: Sequence[_Look], numbers: Sequen
     else:
         what = (
             f"The silhouettes contradict each other: what is inside all of them fills {float(covered.mean()):.0%} of "
-            "each; the cameras do not belong to these pictures (check their order, the direction of the turn, the field "
-            "of view and the poses)."
+            "each; the cameras do not belong to these pictures (check their order, the direction of the turn, the "
+            "field of view and the poses)."
         )
     return [Finding("silhouettes-disagree", what)]
 
