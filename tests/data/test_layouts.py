@@ -173,8 +173,6 @@ def test_poses_stored_the_wrong_way_can_be_read(layout: str, inverted: bool, fli
             view["R"], view["t"] = matrix[:, :3].tolist(), matrix[:, 3].tolist()
         (tmp_path / "cameras.json").write_text(json.dumps(document))
     views = read_views(tmp_path, reading=Reading(inverted, flipped))
-    if layout == "photos" and inverted:  # its reader turns OpenCV's axes around before it can be told
-        pytest.skip("inverted photographs are known by the doctor alone")
     torch.testing.assert_close(views.cameras.poses, cameras.poses, atol=1e-5, rtol=0)
 
 
@@ -193,6 +191,13 @@ def test_a_world_with_y_up(tmp_path: Path) -> None:
     np.savez(tmp_path / "cameras.npz", cam_poses=inverse(np.stack([pose] * 3)))
     cameras = read_views(tmp_path, reading=Reading(up="y")).cameras
     torch.testing.assert_close(cameras.poses[0].float(), orbit(1, radius=2.0).poses[0])
+
+
+def test_the_training_split_of_nerf_synthetic(tmp_path: Path) -> None:
+    cameras = nerfstudio(tmp_path)
+    (tmp_path / "transforms.json").rename(tmp_path / "transforms_train.json")
+    assert detect_layout(tmp_path) == "nerfstudio"
+    torch.testing.assert_close(read_views(tmp_path).cameras.poses, cameras.poses)
 
 
 def test_masks_become_alpha(tmp_path: Path) -> None:
@@ -258,6 +263,8 @@ def test_broken_folders_get_one_sentence_each(tmp_path: Path) -> None:
         assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
     with pytest.raises(SceneError, match="known layout"):
         read_views(tmp_path / "nowhere")
+    with pytest.raises(SceneError, match=r"no transforms\.json"):
+        read_views(tmp_path / "gap", "nerfstudio")
 
 
 def test_frames_that_lack_something_are_numbered(tmp_path: Path) -> None:

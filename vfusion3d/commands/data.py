@@ -227,7 +227,7 @@ def _write(folder: Path, views: Views, overwrite: bool) -> None:
 
     from vfusion3d.data.scenes import write_scene
 
-    pictures = []
+    pictures: list[np.ndarray] = []
     for index, stated in enumerate(views.sizes):
         pixels = views.pixels(index)
         size = (pixels.shape[1], pixels.shape[0])

@@ -37,12 +37,12 @@ from vfusion3d.data.layouts import Layout, Reading, Views, read_views
 from vfusion3d.errors import SceneError
 
 _GRID = 64  # silhouettes are compared at this many cells a side
-_VOXELS = 40  # a side of the grid that silhouettes carve
-_CARVING_VIEWS = 24
+_VOXELS = 48  # a side of the grid that silhouettes carve
+_CARVING_VIEWS = 16
 _LOOKS = 25.0  # degrees between a camera's axis and what it looks at that are still looking
 _SIZES = (0.75, 1.9)  # radius of an object that is as large as expected; a cube of half side 1 has 1.73
 _FRAMES = (0.5, 3.0)  # the same for the sphere that fits the frame, where there are no silhouettes
-_COVERED = 0.95  # of a silhouette, by what all silhouettes leave of space
+_COVERED = 0.975  # the share of a silhouette, by what all silhouettes leave of space
 
 
 @dataclass(frozen=True)
@@ -381,17 +381,18 @@ def _angles(cameras: Cameras, target: Tensor) -> Tensor:
     return torch.rad2deg(torch.acos((-cameras.poses[..., 2] * to_target).sum(-1).clamp(-1, 1)))
 
 
-def _nearest_point(origins: Tensor, directions: Tensor, pull: float = 1e-3) -> Tensor:
-    """The point nearest to lines, ``[3]``; slightly pulled to the origin, for lines that are almost parallel."""
-    across = torch.eye(3, dtype=origins.dtype) - directions[:, :, None] * directions[:, None, :]
-    matrix = across.mean(0) + pull * torch.eye(3, dtype=origins.dtype)
+def _nearest_point(origins: Tensor, directions: Tensor) -> Tensor:
+    """The point nearest to lines, ``[3]``; of parallel lines, the one nearest to the origin."""
+    identity = torch.eye(3, dtype=origins.dtype)
+    across = identity - directions[:, :, None] * directions[:, None, :]
+    matrix = across.mean(0) + 1e-6 * identity
     return torch.linalg.solve(matrix, (across @ origins[..., None]).mean(0)[:, 0])
 
 
 def _meeting(cameras: Cameras) -> Tensor | None:
     """The point ``[3]`` that the cameras look at, or None if there is none in front of them."""
     centers = cameras.centers
-    point = _nearest_point(centers, cameras.poses[..., 2], 1e-6)
+    point = _nearest_point(centers, cameras.poses[..., 2])
     distance = (point - centers).norm(dim=-1).median()
     spread = (centers - centers.mean(0)).norm(dim=-1).median()
     # Inverted poses of an orbit all have about the same centre.
@@ -441,7 +442,11 @@ def _check_place(cameras: Cameras, looks: Sequence[_Look]) -> list[Finding]:
         cameras, looks = cameras[masked], [looks[index] for index in masked]
         silhouettes = [cameras[k].rays(_GRID, _GRID)[1][_inside(look)] for k, look in enumerate(looks)]
         middles = torch.nn.functional.normalize(torch.stack([rays.mean(0) for rays in silhouettes]), dim=-1)
-        middle = _nearest_point(cameras.centers, middles)
+        beside = [_passing(middles[k : k + 1], -cameras.centers[k]) for k in range(len(looks))]
+        width = [_passing(rays, middles[k] * cameras.centers[k].norm()) for k, rays in enumerate(silhouettes)]
+        middle = torch.zeros(3, dtype=torch.float64)
+        if float(np.median(beside)) > 0.5 * max(width):
+            middle = _nearest_point(cameras.centers, middles)
         # The object reaches at least as far from its middle as its outermost rays pass by.
         radius = max(_passing(rays, middle - cameras.centers[k]) for k, rays in enumerate(silhouettes))
         limits, what = _SIZES, "the object reaches"
@@ -451,7 +456,7 @@ def _check_place(cameras: Cameras, looks: Sequence[_Look]) -> list[Finding]:
         radius = float(((cameras.centers - middle).norm(dim=-1) * half / (1 + half**2).sqrt()).median())
         limits, what = _FRAMES, "the frames show what is up to"
     findings = []
-    if float(middle.norm()) > 0.5 * radius:
+    if float(middle.norm()) > 0.25 * radius:
         x, y, z = (f"{number:.3g}" for number in middle.tolist())
         findings.append(
             Finding(
@@ -485,7 +490,10 @@ def _inside(look: _Look, least: float = 0.5) -> Tensor:
 
 # -- silhouettes -----------------------------------------------------------------------------------------------
 def _check_silhouettes(cameras: Cameras, looks: Sequence[_Look], numbers: Sequence[int]) -> list[Finding]:
-    """Carve space with all silhouettes: what is left must fill each of them again."""
+    """Carve space with all silhouettes: what is left must fill each of them again.
+
+    An object that is its own mirror image hides a turn in the wrong direction.
+    """
     masked = [index for index, look in enumerate(looks) if look.has_silhouette]
     if len(masked) < 3:
         return []
@@ -546,7 +554,7 @@ def _covered(inside: Tensor, cells: Tensor, seen: Tensor, kept: Tensor) -> Tenso
     drawn = torch.zeros(len(inside), _GRID * _GRID)
     for view in range(len(inside)):
         drawn[view, cells[view, kept & seen[view]]] = 1.0
-    wide = torch.nn.functional.max_pool2d(drawn.unflatten(1, (1, _GRID, _GRID)), 5, 1, 2)[:, 0] > 0
+    wide = torch.nn.functional.max_pool2d(drawn.unflatten(1, (1, _GRID, _GRID)), 3, 1, 1)[:, 0] > 0
     return (wide & inside).flatten(1).sum(1) / inside.flatten(1).sum(1)
 
 

@@ -37,6 +37,8 @@ Layout = Literal[
     "nerfstudio", "openlrm", "instantmesh", "lgm", "objaverse", "photos", "zero123plus-1.2", "zero123plus-1.1"
 ]
 
+_TRANSFORMS = (TRANSFORMS, "transforms_train.json")
+
 # Fields of view in degrees where a layout's files do not state them.
 _FOV = {"instantmesh": 50.0, "lgm": 49.1, "objaverse": fov_from_focal(35 / 32)}
 
@@ -181,6 +183,8 @@ def read_views(
         raise
     except KeyError as error:
         raise SceneError(f"The folder {folder} cannot be read as {layout}: it lacks {error}.") from error
+    except StopIteration:
+        raise SceneError(f"The folder {folder} cannot be read as {layout}: it has no {_HINTS[layout]}.") from None
     except (OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise SceneError(f"The folder {folder} cannot be read as {layout}: {error}") from error
 
@@ -234,9 +238,10 @@ def _nerfstudio(request: _Request) -> Views:
 
     Source: https://docs.nerf.studio/quickstart/data_conventions.html and nerfstudio's nerfstudio_dataparser.py:
     ``file_path``, ``transform_matrix``, ``fl_x, fl_y, cx, cy, w, h`` shared or per frame, ``mask_path`` and
-    ``depth_file_path`` per frame. NeRF-synthetic writes ``camera_angle_x`` and leaves ``.png`` out.
+    ``depth_file_path`` per frame. NeRF-synthetic names it ``transforms_train.json`` (its other splits are not read),
+    writes ``camera_angle_x`` and leaves ``.png`` out.
     """
-    path = request.folder / TRANSFORMS
+    path = next(path for name in _TRANSFORMS if (path := request.folder / name).is_file())
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -358,9 +363,13 @@ def _zero123plus(request: _Request) -> Views:
 
 
 def _photos(request: _Request) -> Views:
-    """Photographs with a calibration, see `load_posed_photos`; the world is whatever the capture chose."""
+    """Photographs with a calibration, see `load_posed_photos`; the world is whatever the capture chose.
+
+    All of these calibrations have OpenCV's axes, in which a mistake in the stored matrices must be undone.
+    """
     photos = load_posed_photos(request.folder)
-    poses = request.poses(photos.cameras.poses.double())
+    stored = photos.cameras.poses.double() * torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64)
+    poses = request.poses(stored, flipped=True)
     return request.views(Cameras(poses, photos.cameras.intrinsics.double()), photos.files)
 
 
@@ -378,7 +387,7 @@ _READERS: dict[Layout, Callable[[_Request], Views]] = {
 
 # -- what a layout is known by ---------------------------------------------------------------------------------
 _HINTS: dict[Layout, str] = {
-    "nerfstudio": "transforms.json",
+    "nerfstudio": "transforms.json or transforms_train.json",
     "openlrm": "intrinsics.npy, pose/000.npy, rgba/000.png",
     "instantmesh": "cameras.npz, 000.png",
     "lgm": "pose/000.txt, rgb/000.png",
@@ -395,7 +404,7 @@ def _is_zero123plus(folder: Path) -> bool:
 
 
 _MARKS: dict[Layout, Callable[[Path], bool]] = {
-    "nerfstudio": lambda folder: (folder / TRANSFORMS).is_file(),
+    "nerfstudio": lambda folder: any((folder / name).is_file() for name in _TRANSFORMS),
     "openlrm": lambda folder: (folder / "intrinsics.npy").is_file() and (folder / "pose").is_dir(),
     "instantmesh": lambda folder: (folder / "cameras.npz").is_file(),
     "lgm": lambda folder: any((folder / "pose").glob("*.txt")) and (folder / "rgb").is_dir(),
