@@ -242,7 +242,7 @@ def test_missing_and_unreadable_views(broken: Callable[..., Path]) -> None:
     assert "001.png, 002.png are" in only(folder, "missing-view")
     folder = broken()
     (folder / "images" / "003.png").write_bytes((folder / "images" / "003.png").read_bytes()[:100])
-    assert "003.png" in examine(folder)[0].message and "view 3" in only(folder, "unreadable-view")
+    assert re.search(r"003\.png .*cannot be read .* view 3;", only(folder, "unreadable-view"))
 
 
 def test_different_sizes(broken: Callable[..., Path]) -> None:

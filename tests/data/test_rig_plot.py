@@ -17,7 +17,7 @@ def test_a_frustum_ends_at_the_corners_of_the_picture() -> None:
 
 
 def test_the_drawing_shows_cameras_where_they_are() -> None:
-    """From above, the first camera of an orbit (orange) is on +X, to the right; a quarter of a turn on, it is at the top."""
+    """From above, the first camera (orange) is on +X, to the right; a quarter of a turn on, it is at the top."""
 
     def orange(start: float) -> tuple[float, float]:
         pixels = np.asarray(draw_rig(orbit(4, 0.3, radius=3.0, start=start), 300)).astype(int)

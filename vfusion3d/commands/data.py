@@ -37,15 +37,19 @@ def build_parser() -> ArgumentParser:
         "an action.",
     )
     actions = parser.add_subcommands(dest="action", metavar="ACTION")
-    actions.add_subcommand("convert", _convert_parser(), help="folders of other projects to scene folders")
-    actions.add_subcommand("doctor", _doctor_parser(), help="find mistakes in cameras and pictures")
-    actions.add_subcommand("inspect", _inspect_parser(), help="draw the camera rig and all pictures")
+    for name, action, text in (
+        ("convert", _convert_parser(), "folders of other projects to scene folders"),
+        ("doctor", _doctor_parser(), "find mistakes in cameras and pictures"),
+        ("inspect", _inspect_parser(), "draw the camera rig and all pictures"),
+    ):
+        actions.add_subcommand(name, action, help=text)
+        action.prog = f"{parser.prog} {name}"  # adding it sets both otherwise
+        action.exit_on_error = False
     return parser
 
 
 def _convert_parser() -> ArgumentParser:
     parser = ArgumentParser(
-        exit_on_error=False,
         description="Convert views rendered for OpenLRM, InstantMesh, LGM, Zero-1-to-3 (Objaverse) and Zero123++, "
         "nerfstudio data sets and calibrated photographs into scene folders: RGBA pictures and transforms.json. A "
         "scene that exists is skipped, so an interrupted run continues; an object that cannot be converted is reported "
@@ -68,7 +72,6 @@ def _convert_parser() -> ArgumentParser:
 
 def _doctor_parser() -> ArgumentParser:
     parser = ArgumentParser(
-        exit_on_error=False,
         description="Examine scene folders, or folders in any layout that `convert` reads: poses that are "
         "world-to-camera for camera-to-world, OpenCV's axes for OpenGL's, a wrong scale or centre, backgrounds that "
         "are not transparent, depth with three channels, views that are missing or of another size, silhouettes that "
@@ -84,7 +87,6 @@ def _doctor_parser() -> ArgumentParser:
 
 def _inspect_parser() -> ArgumentParser:
     parser = ArgumentParser(
-        exit_on_error=False,
         description="Draw the cameras of an object around the unit sphere, and a contact sheet of its pictures over a "
         "checkerboard that shows what is transparent. Works with broken scenes too. Example: vfusion3d data inspect "
         "scenes/chair --output chair.png",
