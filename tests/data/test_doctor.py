@@ -317,7 +317,7 @@ def test_an_opaque_scene_of_another_scale(broken: Callable[..., Path]) -> None:
 
 
 def test_an_object_beyond_the_frame(tmp_path: Path) -> None:
-    cameras = orbit(6, 0.3, radius=2.3)
+    cameras = orbit(6, 0.3, radius=2.0)
     write_scene(tmp_path / "s", drawn(cameras), cameras)
     assert "cut-off" in names(tmp_path / "s")
 
