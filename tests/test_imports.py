@@ -70,7 +70,17 @@ def test_import_is_light():
     assert seconds < 1
 
 
-@pytest.mark.parametrize("command", [["--help"], ["--version"], ["reconstruct", "--help"], ["render", "--help"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["--help"],
+        ["--version"],
+        ["reconstruct", "--help"],
+        ["render", "--help"],
+        ["data", "--help"],
+        ["data", "doctor", "--help"],
+    ],
+)
 def test_help_is_light(command):
     modules, _ = loaded_by(
         f"sys.argv = ['vfusion3d', *{command}]\n"

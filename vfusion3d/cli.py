@@ -10,6 +10,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "reconstruct": "one picture (or many) to a textured 3D asset",
     "render": "meshes to posed views",
+    "data": "convert, check and look at scene folders",
 }
 TRAINING = {
     "fit": "train: vfusion3d fit --config recipes/nano/reconstructor.yaml",

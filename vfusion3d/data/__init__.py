@@ -9,14 +9,19 @@ import importlib
 from typing import Any
 
 _PUBLIC = {
+    "Finding": "doctor",
     "MixedDataModule": "mixed_module",
     "MultiViewBatch": "batches",
     "ProceduralDataModule": "procedural_module",
     "ProceduralObjects": "raycast",
     "RenderedDataModule": "rendered_module",
     "Scene": "scenes",
+    "Views": "layouts",
     "batch_cameras": "batches",
+    "draw_rig": "rig_plot",
+    "examine": "doctor",
     "load_posed_photos": "posed_photos",
+    "read_views": "layouts",
     "render": "raycast",
     "sample_generator": "randomness",
     "sample_objects": "procedural",

@@ -18,7 +18,7 @@ from vfusion3d.cameras import Cameras
 from vfusion3d.cameras.conventions import from_opencv_w2c, from_projection, from_transforms
 from vfusion3d.errors import SceneError
 
-_CALIBRATIONS = ("cameras.json", "transforms.json", "transforms_train.json", "*_par.txt", "*_P.txt")
+CALIBRATIONS = ("cameras.json", "transforms.json", "transforms_train.json", "*_par.txt", "*_P.txt")
 _SUFFIXES = ("", ".png", ".jpg", ".jpeg")
 
 # A view: the picture's name in the calibration, and its camera for a given picture size (width, height).
@@ -89,7 +89,7 @@ def load_posed_photos(
             file = _find_picture(folder, name)
             if file is not None:
                 files.append(file)
-                cameras.append(camera(size or _size_of(file)))
+                cameras.append(camera(size or picture_size(file)))
         if not files:
             raise SceneError(f"None of the {len(views)} pictures that {path} names is in {folder} or its images/.")
         posed = Cameras.stack(cameras).to(torch.float32)
@@ -104,11 +104,11 @@ def load_posed_photos(
 
 
 def _find_calibration(folder: Path) -> Path:
-    for pattern in _CALIBRATIONS:
+    for pattern in CALIBRATIONS:
         found = sorted(folder.glob(pattern))
         if found:
             return found[0].parent if pattern == "*_P.txt" else found[0]
-    raise SceneError(f"The folder {folder} has no calibration; expected one of {', '.join(_CALIBRATIONS)}.")
+    raise SceneError(f"The folder {folder} has no calibration; expected one of {', '.join(CALIBRATIONS)}.")
 
 
 def _find_picture(folder: Path, name: str) -> Path | None:
@@ -121,7 +121,12 @@ def _find_picture(folder: Path, name: str) -> Path | None:
     return None
 
 
-def _size_of(file: Path) -> tuple[int, int]:
+def picture_size(file: Path) -> tuple[int, int]:
+    """Width and height of a picture in pixels, from its header.
+
+    Raises:
+        SceneError: if the file cannot be read.
+    """
     try:
         with Image.open(file) as picture:
             return picture.size

@@ -1,0 +1,365 @@
+"""``vfusion3d data``: convert foreign folders of views to scenes, find their faults, and draw them."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse import ArgumentParser
+
+from vfusion3d.errors import OutputError, SceneError, UsageError
+from vfusion3d.outputs import make_folder, say, write_atomically
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from vfusion3d.data.doctor import Finding
+    from vfusion3d.data.layouts import Layout, Views
+
+_LAYOUTS = [
+    *("auto", "nerfstudio", "openlrm", "instantmesh", "lgm", "objaverse", "photos"),
+    *("zero123plus-1.2", "zero123plus-1.1"),
+]
+_SHEET_VIEWS = 100
+_COLUMNS = 8
+
+
+def build_parser() -> ArgumentParser:
+    """The parser of ``vfusion3d data``."""
+    parser = ArgumentParser(
+        prog="vfusion3d data",
+        description="Convert, check and look at the views that training reads. `vfusion3d data ACTION --help` explains "
+        "an action.",
+    )
+    actions = parser.add_subcommands(dest="action", metavar="ACTION")
+    for name, action, text in (
+        ("convert", _convert_parser(), "folders of other projects to scene folders"),
+        ("doctor", _doctor_parser(), "find mistakes in cameras and pictures"),
+        ("inspect", _inspect_parser(), "draw the camera rig and all pictures"),
+    ):
+        actions.add_subcommand(name, action, help=text)
+        action.prog = f"{parser.prog} {name}"  # adding it sets both otherwise
+        action.exit_on_error = False
+    return parser
+
+
+def _convert_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        description="Convert views rendered for OpenLRM, InstantMesh, LGM, Zero-1-to-3 (Objaverse) and Zero123++, "
+        "nerfstudio data sets and calibrated photographs into scene folders: RGBA pictures and transforms.json. A "
+        "scene that exists is skipped, so an interrupted run continues; an object that cannot be converted is reported "
+        "and does not stop the others. Depth and normal pictures are not carried over. Example: vfusion3d data convert "
+        "renders/ --output scenes/",
+    )
+    add = parser.add_argument
+    add("source", metavar="FOLDER", help="one object's folder, or one that is searched for such")
+    add("--output", required=True, metavar="DIR", help="where DIR/<object>/ is written")
+    _add_layout(parser)
+    add("--inverted", action="store_true", help="the poses are the inverse of what the layout says (w2c for c2w)")
+    add("--flipped", action="store_true", help="the camera axes are the other ones (OpenCV for OpenGL)")
+    add("--up", choices=["y", "z"], default="z", help="the world's up axis: z (front +x) or y (front +z)")
+    add("--centre", type=float, nargs=3, default=[0.0, 0.0, 0.0], metavar=("X", "Y", "Z"), help="the object's centre")
+    add("--scale", type=float, default=1.0, help="factor on all lengths after that; the unit sphere is the target")
+    add("--overwrite", action="store_true", help="write scenes anew that exist")
+    add("--json", action="store_true", help="print one JSON document with the results on standard output")
+    return parser
+
+
+def _doctor_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        description="Examine scene folders, or folders in any layout that `convert` reads: poses that are "
+        "world-to-camera for camera-to-world, OpenCV's axes for OpenGL's, a wrong scale or centre, backgrounds that "
+        "are not transparent, depth with three channels, views that are missing or of another size, silhouettes that "
+        "contradict the cameras. The exit code is 0 if all is well and 2 if not. Example: vfusion3d data doctor "
+        "scenes/",
+    )
+    add = parser.add_argument
+    add("folders", nargs="+", metavar="FOLDER", help="objects' folders, or folders that are searched for such")
+    _add_layout(parser)
+    add("--json", action="store_true", help="print one JSON document with the findings on standard output")
+    return parser
+
+
+def _inspect_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        description="Draw the cameras of an object around the unit sphere, and a contact sheet of its pictures over a "
+        "checkerboard that shows what is transparent. Works with broken scenes too. Example: vfusion3d data inspect "
+        "scenes/chair --output chair.png",
+    )
+    add = parser.add_argument
+    add("folder", metavar="FOLDER", help="one object's folder, a scene or any layout that `convert` reads")
+    add("--output", required=True, metavar="FILE.png", help="the drawing")
+    add("--cell", type=int, default=128, metavar="PIXELS", help="side of a picture on the contact sheet")
+    _add_layout(parser)
+    return parser
+
+
+def _add_layout(parser: ArgumentParser) -> None:
+    parser.add_argument("--layout", choices=_LAYOUTS, default="auto", help="by default by what lies in a folder")
+    parser.add_argument(
+        "--fov",
+        type=float,
+        metavar="DEG",
+        help="field of view in degrees for layouts that do not store it; by default 50 for instantmesh, 49.1 for lgm "
+        "and objaverse",
+    )
+
+
+def run(args: Any) -> int:
+    """Run an action and return its exit code.
+
+    Raises:
+        VFusion3DError: if options or paths do not allow to start.
+    """
+    actions = {"convert": _convert, "doctor": _doctor, "inspect": _inspect}
+    return actions[args.action](args[args.action])
+
+
+def _layout(args: Any) -> Layout | None:
+    return None if args.layout == "auto" else args.layout
+
+
+# -- convert -----------------------------------------------------------------------------------------------------
+def _convert(args: Any) -> int:
+    """0, or 2 if no scene could be made."""
+    from tqdm import tqdm
+
+    from vfusion3d.data.layouts import Reading, find_objects, read_views
+    from vfusion3d.data.scenes import remove_partial
+
+    if not args.scale > 0 or not all(abs(number) < float("inf") for number in [args.scale, *args.centre]):
+        raise UsageError(f"Argument `scale` must be a positive number, but got {args.scale} (centre {args.centre}).")
+    reading = Reading(args.inverted, args.flipped, args.up)
+    objects = _named(find_objects(_existing(args.source), _layout(args)), Path(args.source))
+    output = make_folder(args.output)
+    written, skipped = [], []
+    failed: dict[str, str] = {}
+    try:
+        for name, folder in tqdm(objects.items(), desc="convert", unit="scene", file=sys.stderr):
+            try:
+                views = read_views(folder, _layout(args), args.fov, reading).moved(args.centre, args.scale)
+                if not args.overwrite and _is_done(output / name, views):
+                    skipped.append(output / name)
+                    continue
+                _write(output / name, views, args.overwrite)
+                written.append(output / name)
+            except SceneError as error:
+                failed[str(folder)] = str(error)
+    finally:
+        remove_partial(output, set(objects))
+    for sentence in failed.values():
+        print(sentence, file=sys.stderr)
+    if args.json:
+        document = {
+            "output": str(output),
+            "scenes": [str(path) for path in sorted(written + skipped)],
+            "converted": len(written),
+            "skipped": len(skipped),
+            "failed": [{"folder": folder, "error": sentence} for folder, sentence in failed.items()],
+        }
+        say(json.dumps(document))
+    else:
+        say(
+            f"{output}: {len(written)} scenes converted, {len(skipped)} there already, {len(failed)} failed; check "
+            f"them with `vfusion3d data doctor {output}`."
+        )
+    return 0 if written or skipped else 2
+
+
+def _existing(folder: str) -> Path:
+    if not os.path.isdir(folder):
+        raise SceneError(f"The folder {folder} does not exist or may not be read; check the path.")
+    return Path(folder)
+
+
+def _named(folders: list[Path], root: Path) -> dict[str, Path]:
+    """Folders by the name of their scene: their own, lengthened by those above where two would share it."""
+    count = Counter(folder.resolve().name for folder in folders)
+    names: dict[str, Path] = {}
+    for folder in folders:
+        name = folder.resolve().name
+        if count[name] > 1:
+            name = "_".join(folder.relative_to(root).parts)
+        if name in names:
+            raise UsageError(f"The folders {names[name]} and {folder} would share the scene {name}; rename one.")
+        names[name] = folder
+    return names
+
+
+def _is_done(folder: Path, views: Views) -> bool:
+    """Whether the scene exists.
+
+    Raises:
+        UsageError: if something else is there.
+    """
+    import torch
+
+    from vfusion3d.data.scenes import Scene
+
+    if not os.path.exists(folder):
+        return False
+    try:
+        there, asked = Scene.load(folder).cameras.vectors, views.cameras.vectors.float()
+        same = there.shape == asked.shape and torch.allclose(there, asked, atol=1e-4)
+    except SceneError:
+        same = False
+    if not same:
+        raise UsageError(
+            f"The folder {folder} exists but does not hold the scene asked for; choose another --output, the options "
+            "it was converted with, or --overwrite."
+        )
+    return True
+
+
+def _write(folder: Path, views: Views, overwrite: bool) -> None:
+    """Write a scene.
+
+    Raises:
+        SceneError: if a camera or picture cannot be used, or the pictures differ in size.
+    """
+    from dataclasses import replace
+
+    import numpy as np
+    import torch
+
+    from vfusion3d.data.scenes import write_scene
+
+    pictures: list[np.ndarray] = []
+    for index, stated in enumerate(views.sizes):
+        pixels = views.pixels(index)
+        size = (pixels.shape[1], pixels.shape[0])
+        if stated not in (None, size) or (pictures and pictures[0].shape != pixels.shape):
+            raise SceneError(
+                f"The picture {views.images[index]} is {size[0]} x {size[1]} pixels, unlike its camera or the pictures "
+                "before it; a scene needs one size, resize them."
+            )
+        pictures.append(pixels)
+    try:
+        views.cameras.validate()
+    except ValueError as error:
+        raise SceneError(f"The cameras of {views.folder} cannot be used: {error}") from error
+    info = replace(views.info, layout=views.info.layout or views.layout)
+    write_scene(folder, np.stack(pictures), views.cameras.to(torch.float32), info, overwrite)
+
+
+# -- doctor ------------------------------------------------------------------------------------------------------
+def _doctor(args: Any) -> int:
+    """0 if all is well, 2 if not."""
+    from tqdm import tqdm
+
+    from vfusion3d.data.doctor import examine
+    from vfusion3d.data.layouts import find_objects
+
+    folders = [folder for root in args.folders for folder in find_objects(_existing(root), _layout(args))]
+    results: dict[Path, list[Finding]] = {}
+    for folder in tqdm(dict.fromkeys(folders), desc="examine", unit="scene", file=sys.stderr):
+        results[folder] = examine(folder, _layout(args), args.fov)
+    ill = {folder: findings for folder, findings in results.items() if findings}
+    if args.json:
+        scenes = [
+            {"folder": str(folder), "findings": [{"name": f.name, "message": f.message} for f in findings]}
+            for folder, findings in results.items()
+        ]
+        say(json.dumps({"healthy": not ill, "scenes": scenes}))
+    else:
+        for folder, findings in ill.items():
+            say("\n".join(f"{folder}: {finding.name}: {finding.message}" for finding in findings))
+        counts = Counter(finding.name for findings in ill.values() for finding in findings)
+        what = f" ({', '.join(f'{name} {count}' for name, count in counts.most_common())})" if ill else ""
+        say(f"{len(results) - len(ill)} of {len(results)} healthy{what}.")
+    return 2 if ill else 0
+
+
+# -- inspect -----------------------------------------------------------------------------------------------------
+def _inspect(args: Any) -> int:
+    from vfusion3d.data.doctor import examine
+    from vfusion3d.data.layouts import detect_layout, read_views
+
+    if not 16 <= args.cell <= 1024:
+        raise UsageError(f"Argument `cell` must be from 16 to 1024 pixels, but got {args.cell}.")
+    if not args.output.lower().endswith(".png"):
+        raise UsageError(f"Argument `output` must name a .png file, but got {args.output}.")
+    folder, output = _existing(args.folder), Path(args.output)
+    if os.path.isdir(output):
+        raise OutputError(f"Output '{output}' is a folder; name a file.")
+    if _layout(args) is None and detect_layout(folder) is None:
+        raise SceneError(f"The folder {folder} is no single object; name one object's folder.")
+    views = read_views(folder, _layout(args), args.fov)
+    findings = examine(folder, _layout(args), args.fov)
+    lines = [_summary(views), *(f"{finding.name}: {finding.message}" for finding in findings)]
+    make_folder(output.parent)
+    data = io.BytesIO()
+    _drawing(views, lines, args.cell).save(data, format="PNG")
+    write_atomically(output, data.getvalue())
+    say("\n".join([*lines, f"Drawn to {output}."]))
+    return 0
+
+
+def _summary(views: Views) -> str:
+    """What the cameras are, in one line."""
+    from vfusion3d.cameras import fov_from_focal
+
+    def between(numbers: Any) -> str:
+        low, high = float(numbers.min()), float(numbers.max())
+        return f"{low:.4g}" if high - low < 1e-3 * max(abs(high), 1) else f"{low:.4g} to {high:.4g}"
+
+    cameras = views.cameras
+    degrees = sorted(fov_from_focal(float(focal)) for focal in cameras.intrinsics[..., 0])
+    fov = f"{degrees[0]:.4g}" if degrees[-1] - degrees[0] < 0.1 else f"{degrees[0]:.4g} to {degrees[-1]:.4g}"
+    return (
+        f"{views.folder}: {len(views)} views ({views.layout}), distance {between(cameras.centers.norm(dim=-1))}, "
+        f"elevation {between(cameras.elevations.rad2deg())} degrees, field of view {fov} degrees."
+    )
+
+
+def _drawing(views: Views, lines: list[str], cell: int) -> Image.Image:
+    """Text, the rig and the contact sheet, one below the other."""
+    import textwrap
+
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    from vfusion3d.data.rig_plot import FRONT, INK, draw_rig, font
+    from vfusion3d.rendering.turntable import contact_sheet
+
+    shown = np.unique(np.linspace(0, len(views) - 1, min(len(views), _SHEET_VIEWS)).round().astype(int)).tolist()
+    sheet = contact_sheet([np.asarray(_cell(views, index, cell)) for index in shown], min(len(shown), _COLUMNS))
+    rig = draw_rig(views.cameras)
+    width = max(rig.width, sheet.width) + 24
+    wrapped = [(part, FRONT if k else INK) for k, line in enumerate(lines) for part in textwrap.wrap(line, width // 7)]
+    top = 12 + 18 * len(wrapped)
+    image = Image.new("RGB", (width, top + rig.height + sheet.height + 24), "white")
+    pen = ImageDraw.Draw(image)
+    for row, (text, colour) in enumerate(wrapped):
+        pen.text((12, 8 + 18 * row), text, fill=colour, font=font(13))
+    image.paste(rig, ((width - rig.width) // 2, top))
+    image.paste(sheet, ((width - sheet.width) // 2, top + rig.height + 12))
+    return image
+
+
+def _cell(views: Views, index: int, size: int) -> Image.Image:
+    """A picture over a checkerboard with its number, or what is wrong with it."""
+    import numpy as np
+    from PIL import Image, ImageDraw, ImageOps
+
+    from vfusion3d.data.rig_plot import FRONT, INK, font
+
+    rows, columns = np.indices((size, size)) // 8
+    board = np.where((rows + columns) % 2, 205, 235).astype(np.uint8)
+    cell = Image.fromarray(board).convert("RGBA")
+    pen = ImageDraw.Draw(cell)
+    try:
+        picture = ImageOps.contain(Image.fromarray(views.pixels(index)), (size, size), Image.Resampling.BOX)
+        cell.alpha_composite(picture, ((size - picture.width) // 2, (size - picture.height) // 2))
+    except SceneError:
+        pen.line((0, 0, size, size), FRONT, 2)
+        pen.line((0, size, size, 0), FRONT, 2)
+        what = "unreadable" if views.images[index].is_file() else "missing"
+        pen.text((size / 2, size - 10), what, fill=FRONT, font=font(12), anchor="mm")
+    pen.text((4, 2), str(index), fill=FRONT if index == 0 else INK, font=font(12), stroke_width=2, stroke_fill="white")
+    return cell.convert("RGB")
