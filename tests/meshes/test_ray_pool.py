@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
+from tests.meshes.test_workers import work
 from vfusion3d.errors import MeshError, MissingExtraError, UsageError
 from vfusion3d.meshes.ray_pool import RayPool
 from vfusion3d.meshes.workers import call_within
-
-from tests.meshes.test_workers import work
 
 
 def test_a_missing_ray_gets_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
