@@ -19,6 +19,7 @@ from vfusion3d.errors import MeshError, MissingExtraError, OutputError, UsageErr
 from vfusion3d.outputs import make_folder, say, write_atomically
 
 if TYPE_CHECKING:
+    from vfusion3d.meshes.failures import FailureTable
     from vfusion3d.meshes.ray_pool import RayPool
     from vfusion3d.meshes.views import RenderJob
     from vfusion3d.meshes.workers import WorkerPool
@@ -127,10 +128,8 @@ def run(args: Any) -> int:
     Raises:
         VFusion3DError: if options, paths or the machine do not allow to start.
     """
-    from tqdm import tqdm
-
-    from vfusion3d.data.scenes import remove_partial
-    from vfusion3d.meshes.failures import Failure, FailureTable
+    from vfusion3d.data.scenes import TRANSFORMS
+    from vfusion3d.meshes.failures import FailureTable
 
     started = time.monotonic()
     pool = _pool(args)
@@ -138,47 +137,25 @@ def run(args: Any) -> int:
     jobs = _jobs(args)
     table = FailureTable(output)
     todo = [job for job in jobs if args.overwrite or not _is_done(job)]
-    given_up = {job.folder.name for job in todo if args.skip_failed and job.folder.name in table.rows}
-    todo = [job for job in todo if job.folder.name not in given_up]
+    for name in _names(jobs) - _names(todo):
+        table.rows.pop(name, None)
+    if args.skip_failed:
+        todo = [job for job in todo if job.folder.name not in table.rows]
     make_folder(output)
     _check_machine(args)
 
-    done, notes = 0, []
-    for job in jobs:
-        if job.folder.name not in given_up:
-            table.rows.pop(job.folder.name, None)
-    progress = tqdm(total=len(todo), desc="render", unit="mesh", file=sys.stderr)
-    try:
-        with progress, closing(pool.map_unordered(todo)) as outcomes:
-            for outcome in outcomes:
-                progress.update()
-                name = outcome.item.folder.name
-                if isinstance(outcome.exception, (OutputError, MissingExtraError)):  # as for all the others
-                    raise _stopped(outcome.exception, len(todo) - done - len(table.rows.keys() & _names(todo)))
-                if outcome.error is not None:
-                    table.rows[name] = Failure(name, str(outcome.item.mesh), outcome.error)
-                else:
-                    done += 1
-                    notes += outcome.value
-    except BaseException:
-        with contextlib.suppress(OutputError):  # what stopped the run says more
-            table.save()
-        raise
-    finally:  # a worker may have been killed while it wrote
-        remove_partial(output, _names(todo))
+    notes = _render(pool, todo, table)
     table.save()
     failed = [job.folder.name for job in jobs if job.folder.name in table.rows]
     scenes = [job.folder for job in jobs if job.folder.name not in table.rows]
+    done = len(_names(todo) - set(failed))
     _write_contact_sheet(scenes[:_SHEET_SCENES], output / "contact_sheet.png")
-    for line in [
-        *notes[:_NOTES_SHOWN],
-        *([f"... and {len(notes) - _NOTES_SHOWN} more notes."] if len(notes) > _NOTES_SHOWN else []),
-    ]:
-        print(line, file=sys.stderr)
-    for line in table.lines(failed):
-        print(line, file=sys.stderr)
+    _tell(notes[:_NOTES_SHOWN])
+    if len(notes) > _NOTES_SHOWN:
+        _tell([f"... and {len(notes) - _NOTES_SHOWN} more notes; each scene's {TRANSFORMS} has its own."])
+    _tell(table.lines(failed))
     if failed:
-        print(f"{len(failed)} of {len(jobs)} meshes were not rendered; see {table.path}.", file=sys.stderr)
+        _tell([f"{len(failed)} of {len(jobs)} meshes were not rendered; see {table.path}."])
 
     seconds = round(time.monotonic() - started, 2)
     present = len(scenes) - done
@@ -199,6 +176,51 @@ def run(args: Any) -> int:
     else:
         say(f"{output}: {done} scenes rendered, {present} there already, {len(failed)} failed, in {seconds:.0f} s.")
     return 0 if scenes else 2
+
+
+def _render(pool: WorkerPool | RayPool, todo: list[RenderJob], table: FailureTable) -> list[str]:
+    """Render what is to do; failures go into the table, and the notes about the others are returned.
+
+    Raises:
+        OutputError: if the disk says no, which concerns all meshes; those done by then are kept.
+        MissingExtraError: if the machine cannot draw.
+    """
+    from tqdm import tqdm
+
+    from vfusion3d.data.scenes import remove_partial
+    from vfusion3d.meshes.failures import Failure
+
+    notes: list[str] = []
+    progress = tqdm(total=len(todo), desc="render", unit="mesh", file=sys.stderr)
+    try:
+        with progress, closing(pool.map_unordered(todo)) as outcomes:
+            for outcome in outcomes:
+                name = outcome.item.folder.name
+                if isinstance(outcome.exception, (OutputError, MissingExtraError)):
+                    reason = str(outcome.exception).rstrip(".")
+                    left = len(todo) - progress.n
+                    raise type(outcome.exception)(
+                        f"{reason}; then run the same command again for the {left} meshes left."
+                    )
+                if outcome.error is not None:
+                    table.rows[name] = Failure(name, str(outcome.item.mesh), outcome.error)
+                else:
+                    table.rows.pop(name, None)
+                    notes += outcome.value
+                progress.update()
+    except BaseException:
+        with contextlib.suppress(OutputError):  # what stopped the run says more
+            table.save()
+        raise
+    finally:  # a worker may have been killed while it wrote
+        for parent in {job.folder.parent for job in todo}:
+            remove_partial(parent, _names(todo))
+    return notes
+
+
+def _tell(lines: list[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
 
 
 def _pool(args: Any) -> WorkerPool | RayPool:
@@ -265,11 +287,6 @@ def _check_machine(args: Any) -> None:
 
 def _names(jobs: list[RenderJob]) -> set[str]:
     return {job.folder.name for job in jobs}
-
-
-def _stopped(error: OutputError | MissingExtraError, left: int) -> Exception:
-    """The error of one mesh that all others would meet too, with what to do about the rest."""
-    return type(error)(f"{str(error).rstrip('.')}; then run the same command again for the {left} meshes left.")
 
 
 def find_meshes(paths: list[str]) -> dict[str, Path]:
