@@ -244,7 +244,7 @@ def _jobs(args: Any) -> list[RenderJob]:
     settings = ViewSettings(
         args.layout, args.views, args.resolution, args.elevation, args.fov, args.offset_noise, args.seed
     )
-    lighting = args.lighting or ("unlit" if args.unlit else "hdri" if args.hdri else "lambert")
+    lighting: Any = args.lighting or ("unlit" if args.unlit else "hdri" if args.hdri else "lambert")
     if args.unlit and lighting != "unlit":
         raise UsageError(f"--unlit and --lighting {lighting} contradict each other; leave one out.")
     if (lighting == "hdri") != (args.hdri is not None):

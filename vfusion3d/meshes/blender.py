@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -115,13 +116,17 @@ def _write_job(
 ) -> Path:
     parts = []
     for index, part in enumerate(mesh.parts):
-        arrays = {"vertices": part.vertices, "faces": part.faces, "normals": part.normals, "colours": part.colours}
-        textured = part.texture is not None and part.uv is not None
-        if textured:
+        arrays: dict[str, Any] = {
+            "vertices": part.vertices,
+            "faces": part.faces,
+            "normals": part.normals,
+            "colours": part.colours,
+        }
+        if part.texture is not None and part.uv is not None:
             arrays["uv"] = part.uv
             Image.fromarray(part.texture).save(place / f"texture_{index}.png")
         np.savez(place / f"part_{index}.npz", **arrays)
-        parts.append({"textured": textured, "alpha": part.alpha, "alpha_cutoff": part.alpha_cutoff})
+        parts.append({"textured": "uv" in arrays, "alpha": part.alpha, "alpha_cutoff": part.alpha_cutoff})
     document = {
         "parts": parts,
         "poses": cameras.matrices.double().cpu().tolist(),

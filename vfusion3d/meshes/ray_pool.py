@@ -43,12 +43,22 @@ class RayPool:
         self.timeout = timeout
 
     def map_unordered(self, items: Iterable[Any]) -> Generator[Outcome, None, None]:
-        """Yield an `Outcome` per item, in the order they finish; closing the iterator cancels the others."""
+        """Yield an `Outcome` per item, in the order they finish; closing the iterator cancels the others.
+
+        Raises:
+            UsageError: if Ray does not start.
+        """
         import ray
 
         ours = not ray.is_initialized()
         if ours:
-            ray.init(log_to_driver=False, logging_level="warning", include_dashboard=False)
+            try:
+                ray.init(log_to_driver=False, logging_level="warning", include_dashboard=False)
+            except Exception as error:  # Ray raises plain exceptions too
+                reason = " ".join(str(error).split()).rstrip(".")
+                raise UsageError(
+                    f"Ray did not start ({reason}); start it by `ray start --head` first, or check RAY_ADDRESS."
+                ) from error
         limit = self.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         task = ray.remote(num_cpus=1, max_retries=2)(call_within)
         waiting = iter(items)
