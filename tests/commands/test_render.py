@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,7 +61,14 @@ def test_a_folder_becomes_scenes_and_broken_meshes_are_listed(
     assert document["scenes"] == [str(output / "box"), str(output / "ball")]
     for failure in document["failed"]:
         assert failure["error"] in captured.err
-    assert sorted(p.name for p in output.iterdir()) == ["ball", "box", "contact_sheet.png"]
+    assert sorted(p.name for p in output.iterdir()) == ["ball", "box", "contact_sheet.png", "failures.csv"]
+    with (output / "failures.csv").open(newline="") as file:
+        rows = {row["scene"]: row for row in csv.DictReader(file)}
+    assert {name: row["mesh"] for name, row in rows.items()} == {
+        name: str(next(meshes.glob(f"{name}.*"))) for name in ("broken", "dot")
+    }
+    assert "zero extent" in rows["dot"]["reason"]
+    assert f"2 of 4 meshes were not rendered; see {output / 'failures.csv'}." in captured.err
 
     scene = Scene.load(output / "box")
     assert (len(scene), scene.height, scene.info.source) == (3, 24, "box.glb")
@@ -91,6 +100,83 @@ def test_a_second_run_renders_only_what_is_missing(
     assert Scene.load(output / "box").info.lighting == "unlit"
 
 
+def test_failures_are_tried_again_unless_they_are_skipped(
+    meshes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    broken = meshes / "broken.glb"
+    assert render(broken, "--output", output, *SMALL) == 2
+    shutil.copy(meshes / "box.glb", broken)  # repaired
+    assert render(meshes / "box.glb", broken, "--output", output, *SMALL, "--skip-failed", "--json") == 0
+    captured = capfd.readouterr()
+    document = json.loads(captured.out.splitlines()[-1])
+    assert (document["rendered"], len(document["failed"])) == (1, 1)
+    assert "cannot be read as a mesh" in captured.err
+    assert render(meshes / "box.glb", broken, "--output", output, *SMALL, "--json") == 0
+    document = json.loads(capfd.readouterr().out)
+    assert (document["rendered"], document["skipped"], document["failed"]) == (1, 1, [])
+    assert not (output / "failures.csv").exists()
+
+
+def full_disk(job: RenderJob) -> tuple[str, ...]:
+    """A rendering worker whose disk is full after the first scene."""
+    from PIL import Image
+
+    if any(job.folder.parent.glob("*/transforms.json")):
+
+        def save(picture: Image.Image, path: Path) -> None:
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+
+        Image.Image.save = save  # type: ignore[method-assign, assignment]
+    return render_scene(job)
+
+
+def test_a_full_disk_stops_the_run_and_the_next_one_finishes(
+    meshes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    for name in ("a", "b"):
+        shutil.copy(meshes / "box.glb", meshes / f"{name}.glb")
+    good = [meshes / f"{name}.glb" for name in ("a", "b", "box")]
+    with monkeypatch.context() as patch:
+        patch.setattr("vfusion3d.meshes.views.render_scene_in_worker", full_disk)
+        with pytest.raises(
+            OutputError, match=r"the disk is full.*run the same command again for the 2 meshes left"
+        ) as e:
+            render(*good, "--output", output, *SMALL)
+    assert "\n" not in str(e.value)
+    assert sorted(p.name for p in output.iterdir()) == ["a"]
+    capfd.readouterr()
+    assert render(*good, "--output", output, *SMALL, "--json") == 0
+    document = json.loads(capfd.readouterr().out)
+    assert (document["rendered"], document["skipped"]) == (2, 1)
+
+
+def test_depth_normals_captions_notes_and_light_are_in_the_scene(
+    meshes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    (tmp_path / "captions.csv").write_text('uid,caption\nbox,"a box, red"\nother,a vase\n')
+    (meshes / "flat.obj").write_text("v 0 0 0\nv 1 0 0\nv 1 1 0\nv 2 2 0\nf 1 2 3\nf 1 3 4\n")
+    paths = [meshes / "box.glb", meshes / "flat.obj"]
+    options = ["--depth", "--normals", "--captions", tmp_path / "captions.csv", "--lighting", "random"]
+    assert render(*paths, "--output", output, *SMALL, *options) == 0
+    assert "flat.obj has faces of zero area (1 of 2), which were left out." in capfd.readouterr().err
+    scene = Scene.load(output / "box")
+    assert (scene.info.caption, scene.info.lighting, scene.info.renderer) == ("a box, red", "random:0", "vtk")
+    assert Scene.load(output / "flat").info.caption is None
+    assert len(Scene.load(output / "flat").info.notes) == 1
+    covered = scene.images()[:, 3] == 1
+    depths, normals = scene.depths()[:, 0], scene.normals()
+    distance = scene.cameras.centers.norm(dim=-1)[:, None, None].expand_as(depths)
+    assert (abs(depths - distance)[covered] < 1.001).all()
+    assert normals.permute(0, 2, 3, 1)[covered].norm(dim=-1).numpy() == pytest.approx(1, abs=1e-5)
+    assert render(*paths, "--output", output, *SMALL, "--lighting", "random") == 0  # more than asked for is there
+    with pytest.raises(UsageError, match="--overwrite"):
+        render(*paths, "--output", output, *SMALL, "--lighting", "lambert", "--depth")
+
+
 def test_nothing_rendered_is_a_failure(meshes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert render(meshes / "dot.obj", "--output", tmp_path / "out", *SMALL) == 2
     assert "zero extent" in capfd.readouterr().err
@@ -113,12 +199,28 @@ def test_meshes_of_one_name_get_different_folders(tmp_path: Path) -> None:
 def test_bad_options_and_paths_stop_before_anything_is_done(meshes: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
+    (tmp_path / "others.json").write_text('{"vase": "a vase"}')
+    (tmp_path / "words.csv").write_text("no table\n")
+    blender = tmp_path / "blender"
+    blender.write_text("#!/bin/sh\necho Blender 4.5\n")
+    blender.chmod(0o755)
     cases: list[tuple[type[Exception], str, list[object]]] = [
         (MeshError, "does not exist", [meshes / "missing.glb"]),
         (MeshError, "contains no meshes", [tmp_path / "empty"]),
         (UsageError, "`views`", [meshes, "--views", 0]),
         (UsageError, "`timeout`", [meshes, "--timeout", 0]),
         (UsageError, "`workers`", [meshes, "--workers", 0]),
+        (UsageError, "--hdri", [meshes, "--lighting", "hdri"]),
+        (UsageError, "--hdri", [meshes, "--lighting", "lambert", "--hdri", "x.hdr"]),
+        (UsageError, "x.hdr cannot be read", [meshes, "--hdri", tmp_path / "x.hdr"]),
+        (UsageError, "contradict", [meshes, "--unlit", "--lighting", "random"]),
+        (UsageError, "captions .*x.csv cannot be used", [meshes, "--captions", tmp_path / "x.csv"]),
+        (UsageError, "name none of the meshes", [meshes, "--captions", tmp_path / "others.json"]),
+        (UsageError, "fewer than two columns", [meshes, "--captions", tmp_path / "words.csv"]),
+        (UsageError, "--backend blender", [meshes, "--blender", "blender"]),
+        (UsageError, "`samples`", [meshes, "--backend", "blender", "--samples", 0, "--blender", blender]),
+        (MissingExtraError, "'no-blender' does not exist", [meshes, "--backend", "blender", "--blender", "no-blender"]),
+        (MissingExtraError, "neither Blender nor", [meshes, "--backend", "blender", "--blender", "false"]),
         (OutputError, "cannot be written", [meshes, "--output", tmp_path / "file"]),
     ]
     for error, said, arguments in cases:

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from vfusion3d.cameras import Cameras, orbit, random_sphere
 from vfusion3d.data import scenes
@@ -30,6 +32,37 @@ def test_round_trip(tmp_path: Path) -> None:
     for index in range(3):
         np.testing.assert_array_equal(scene.pixels(index), views[index])
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["chair"]
+
+
+@pytest.mark.parametrize("far", [6.5, 60.0, 600.0])
+def test_depth_and_normals_come_back(tmp_path: Path, far: float) -> None:
+    generator = np.random.default_rng(0)
+    depths = generator.uniform(0.1, far, (3, 6, 8))
+    normals = generator.normal(size=(3, 6, 8, 3))
+    normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+    depths[:, 0], normals[:, 0] = 0, 0
+    written = write_scene(tmp_path / "s", some_views(), orbit(3), depths=depths, normals=normals)
+    scene = Scene.load(tmp_path / "s")
+    assert scene == replace(written, cameras=scene.cameras)
+    assert scene.depths().shape == (3, 1, 6, 8)
+    assert abs(scene.depths()[:, 0].numpy() - depths).max() <= far * 1e-4
+    assert scene.normals().shape == (3, 3, 6, 8)
+    assert abs(scene.normals().permute(0, 2, 3, 1).numpy() - normals).max() < 0.01
+    assert (scene.normal(1)[:, 0] == 0).all()
+    with Image.open(tmp_path / "s" / "depth" / "001.png") as picture:
+        assert picture.mode.startswith("I;16")
+    frames = json.loads((tmp_path / "s" / "transforms.json").read_text())["frames"]
+    assert [frame["depth_file_path"] for frame in frames] == [f"depth/00{k}.png" for k in range(3)]
+
+
+def test_a_scene_without_depth_says_so(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "s", some_views(), orbit(3))
+    with pytest.raises(SceneError, match="no depth; render it with --depth"):
+        scene.depths()
+    with pytest.raises(SceneError, match="no normals; render it with --normals"):
+        scene.normal(0)
+    with pytest.raises(ValueError, match="`depth`"):
+        write_scene(tmp_path / "t", some_views(), orbit(3), depths=np.ones((3, 5, 8)))
 
 
 def test_images_are_premultiplied(tmp_path: Path) -> None:

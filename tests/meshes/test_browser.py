@@ -1,4 +1,4 @@
-"""A GLB in a browser: three.js in headless Chromium, both optional; VFUSION3D_THREE is the folder of `npm pack three`."""
+"""A GLB in headless Chromium with three.js, both optional; VFUSION3D_THREE is the folder of `npm pack three`."""
 
 from __future__ import annotations
 

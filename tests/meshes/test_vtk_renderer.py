@@ -5,12 +5,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import trimesh
 
 from vfusion3d.cameras import Cameras, look_at, orbit, pinhole, random_sphere
+from vfusion3d.meshes.lighting import Environment, random_lights
 from vfusion3d.meshes.mesh import Mesh, MeshPart
 from vfusion3d.meshes.vtk_renderer import average_samples
 
@@ -172,6 +175,73 @@ def test_blend_covers_its_share_of_what_is_behind(renderers: dict) -> None:
     assert abs(over - (128, 0, 128, 255)).max() <= 8
 
 
+def ball(radius: float = 0.8, subdivisions: int = 5) -> MeshPart:
+    sphere = trimesh.creation.icosphere(subdivisions=subdivisions, radius=radius)
+    return MeshPart(
+        vertices=sphere.vertices.astype(np.float32),
+        faces=np.asarray(sphere.faces),
+        normals=(sphere.vertices / radius).astype(np.float32),
+        colours=np.tile(np.uint8([255, 255, 255, 255]), (len(sphere.vertices), 1)),
+    )
+
+
+def test_depth_and_normals_of_a_sphere_are_the_analytic_ones(renderers: dict) -> None:
+    height, width, radius = 60, 80, 0.8
+    cameras = look_at(torch.tensor([[2.5, 0.5, 1.0], [-1.0, 2.0, -1.5]]), torch.tensor([1.2, 1.5, 0.45, 0.55]))
+    depths, normals = renderers["lambert"].render_geometry(Mesh((ball(radius, 6),)), cameras, height, width)
+    origins, rays = (x.double().numpy() for x in cameras.rays(height, width))
+    origins, rays = origins.reshape(2, height, width, 3), rays.reshape(2, height, width, 3)
+    b = (origins * rays).sum(-1)
+    inside = b**2 - (origins**2).sum(-1) + radius**2
+    hit = inside > 0
+    edge = abs(inside) < 0.02  # the icosphere has flat faces
+    np.testing.assert_array_equal((depths > 0)[~edge], hit[~edge])
+    points = origins + (-b - np.sqrt(np.maximum(inside, 0)))[..., None] * rays
+    forward = -cameras.poses[:, :, 2].double().numpy()[:, None, None]
+    exact = ((points - origins) * forward).sum(-1)
+    sure = hit & ~edge
+    assert sure.sum() > 1000
+    assert abs(depths - exact)[sure].max() <= 1e-3
+    assert (normals * points / radius).sum(-1)[sure].min() > 0.9995
+    np.testing.assert_allclose(np.linalg.norm(normals[depths > 0], axis=-1), 1, atol=1e-5)
+    assert normals[depths == 0].max() == 0
+
+
+def test_normals_are_those_of_the_side_that_is_seen_and_holes_have_none(renderers: dict) -> None:
+    cameras = look_at(torch.tensor([[3.0, 0, 0], [-3.0, 0, 0]]), pinhole())
+    depths, normals = renderers["unlit"].render_geometry(Mesh((quad(),)), cameras, 33, 33)
+    np.testing.assert_allclose(normals[:, 16, 16], [[1, 0, 0], [-1, 0, 0]], atol=0.01)
+    np.testing.assert_allclose(depths[:, 16, 16], 3.0, atol=1e-4)
+    for alpha, cutoff, there in (("mask", 0.3, True), ("mask", 0.5, False), ("blend", 0.0, False)):
+        part = replace(quad(color=(9, 9, 9, 102)), alpha=alpha, alpha_cutoff=cutoff)
+        depth, _ = renderers["unlit"].render_geometry(Mesh((part,)), cameras[:1], 33, 33)
+        assert (depth[0, 16, 16] > 0) == there
+
+
+def test_an_environment_shades_as_it_says_and_random_lights_too(can_draw: None) -> None:
+    from vfusion3d.meshes.vtk_renderer import VtkRenderer
+
+    rows = np.random.default_rng(0).uniform(-0.1, 0.1, (9, 3))
+    rows[0] = 0.5
+    environment = Environment("hdri:x.hdr", Path("x.hdr"), tuple(map(tuple, rows.tolist())), 1.0)
+    renderer = VtkRenderer(environment)
+    cameras = random_sphere(4, generator=torch.Generator().manual_seed(0))
+    mesh = Mesh((ball(),))
+    for lighting in (environment, random_lights(0, np.random.default_rng(5))):
+        renderer.light(lighting)
+        views = renderer.render(mesh, cameras, 48, 48)
+        _, normals = renderer.render_geometry(mesh, cameras, 48, 48)
+        shade = lighting.shade(normals.astype(np.float64))
+        if lighting is environment:
+            shade = np.where(shade <= 0.0031308, shade * 12.92, 1.055 * shade ** (1 / 2.4) - 0.055)
+        inside = views[..., 3] == 255
+        assert abs(views[inside][:, :3] / 255 - shade[inside]).max() < 0.04  # a pixel spans some degrees
+        assert abs(views[inside][:, :3] / 255 - shade[inside]).mean() < 0.004
+    renderer.light("unlit")
+    views = renderer.render(mesh, cameras, 48, 48)
+    assert (views[views[..., 3] == 255] == 255).all()
+
+
 def test_samples_are_averaged_with_premultiplied_alpha() -> None:
     samples = np.zeros((2, 4, 4), dtype=np.uint8)
     samples[0, 0], samples[1, 1] = (200, 100, 50, 255), (100, 100, 53, 255)
@@ -206,3 +276,10 @@ def test_a_machine_that_cannot_draw_gets_one_sentence() -> None:
     assert done.returncode == 0  # without the trial in a child process, VTK ends this one
     (line,) = done.stdout.splitlines()
     assert "apt-get install libegl1" in line or line == "vtkOSOpenGLRenderWindow"
+
+
+def test_torch_compiles_after_drawing(can_draw):
+    """Mesa and Triton each bring an LLVM, and the second one to load would crash."""
+    code = "from vfusion3d.meshes import VtkRenderer; VtkRenderer('unlit')._window.Render(); import torch._dynamo"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

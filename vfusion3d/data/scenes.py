@@ -22,6 +22,7 @@ from vfusion3d.outputs import result_folder
 
 TRANSFORMS = "transforms.json"
 _OWN_KEY = "vfusion3d"  # nerfstudio ignores keys it does not know
+_DEPTH_SCALES = (1e-4, 1e-3, 1e-2, 1e-1)  # world units per step of a 16-bit picture: the finest that fits
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,11 @@ class SceneInfo:
         centre: The source was normalised by ``x -> (x - centre) * scale``: the centre, in the source's units.
         scale: The scale.
         up: The source file's up axis as it was read, ``y`` or ``z``, or None.
-        lighting: How it was lit: ``lambert`` or ``unlit``, or None if unknown.
+        lighting: How it was lit: ``lambert``, ``unlit``, ``random:SEED`` or ``hdri:FILE``, or None if unknown.
         layout: Name of the camera layout, or None.
+        caption: What it shows, or None.
+        notes: One sentence each about what of the source was left out.
+        renderer: What drew it: ``vtk`` or ``blender``, or None if unknown.
     """
 
     source: str | None = None
@@ -48,6 +52,9 @@ class SceneInfo:
     up: str | None = None
     lighting: str | None = None
     layout: str | None = None
+    caption: str | None = None
+    notes: tuple[str, ...] = ()
+    renderer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,9 @@ class Scene:
         height: Height of the pictures in pixels.
         width: Width of the pictures in pixels.
         info: Source, licence, normalisation and the like.
+        depth_files: ``V`` 16-bit depth pictures, or none.
+        normal_files: ``V`` pictures of normals, or none.
+        depth_scale: World units per step of the depth pictures (nerfstudio's depth_unit_scale_factor).
     """
 
     folder: Path
@@ -69,6 +79,9 @@ class Scene:
     height: int
     width: int
     info: SceneInfo = SceneInfo()
+    depth_files: tuple[str, ...] = ()
+    normal_files: tuple[str, ...] = ()
+    depth_scale: float = 1e-3
 
     def __len__(self) -> int:
         return len(self.files)
@@ -94,6 +107,11 @@ class Scene:
             files = tuple(str(frame["file_path"]) for frame in document["frames"])
             sizes = {tuple(int({**document, **frame}[key]) for key in ("h", "w")) for frame in document["frames"]}
             info = _info_from(document.get(_OWN_KEY, {}))
+            depth_files, normal_files = (
+                tuple(str(frame[key]) for frame in document["frames"] if key in frame)
+                for key in ("depth_file_path", "normal_file_path")
+            )
+            depth_scale = float(document.get("depth_unit_scale_factor", 1e-3))
         except SceneError as error:
             raise SceneError(f"The file {path} cannot be used: {error}") from error
         except KeyError as error:
@@ -103,7 +121,10 @@ class Scene:
         if len(sizes) > 1:
             raise SceneError(f"The pictures of {path} have several sizes; a scene needs one.")
         height, width = sizes.pop()
-        return Scene(folder, cameras, files, height, width, info)
+        for of_frames in (depth_files, normal_files):
+            if of_frames and len(of_frames) != len(files):
+                raise SceneError(f"The file {path} cannot be used: only some of its frames have depth or normals.")
+        return Scene(folder, cameras, files, height, width, info, depth_files, normal_files, depth_scale)
 
     def image(self, index: int) -> Tensor:
         """Picture ``index``: float32 ``[4, H, W]`` in [0, 1], RGBA with premultiplied alpha.
@@ -124,10 +145,47 @@ class Scene:
         Raises:
             SceneError: as `image`.
         """
-        path = self.folder / self.files[index]
+        return self._read(self.files[index], "RGBA")
+
+    def depth(self, index: int) -> Tensor:
+        """Depth of view ``index``: float32 ``[1, H, W]``, distance along the viewing axis in world units at each
+        pixel's centre; 0 where nothing is.
+
+        Raises:
+            SceneError: if the scene has no depth, or as `image`.
+        """
+        steps = self._read(self._extra(self.depth_files, "depth", index), None)
+        return torch.from_numpy(steps.astype(np.float32))[None] * self.depth_scale
+
+    def depths(self, indices: Sequence[int] | None = None) -> Tensor:
+        """Several depths, all of them by default: ``[N, 1, H, W]`` as `depth`."""
+        return torch.stack([self.depth(i) for i in (range(len(self)) if indices is None else indices)])
+
+    def normal(self, index: int) -> Tensor:
+        """Normals of view ``index``: float32 ``[3, H, W]``, unit length, world frame, at each pixel's centre; 0 where
+        nothing is.
+
+        Raises:
+            SceneError: if the scene has no normals, or as `image`.
+        """
+        pixels = torch.from_numpy(self._read(self._extra(self.normal_files, "normals", index), "RGB")).permute(2, 0, 1)
+        normals = torch.nn.functional.normalize(pixels.float() / 127.5 - 1.0, dim=0)
+        return torch.where((pixels > 0).any(0), normals, 0.0)
+
+    def normals(self, indices: Sequence[int] | None = None) -> Tensor:
+        """Several pictures of normals, all of them by default: ``[N, 3, H, W]`` as `normal`."""
+        return torch.stack([self.normal(i) for i in (range(len(self)) if indices is None else indices)])
+
+    def _extra(self, files: tuple[str, ...], what: str, index: int) -> str:
+        if not files:
+            raise SceneError(f"The scene {self.folder} has no {what}; render it with --{what}.")
+        return files[index]
+
+    def _read(self, file: str, mode: str | None) -> np.ndarray:
+        path = self.folder / file
         try:
             with Image.open(path) as picture:
-                pixels = np.array(picture.convert("RGBA"))
+                pixels = np.array(picture if mode is None else picture.convert(mode))
         except FileNotFoundError as error:
             raise SceneError(f"The picture {path} that {self.folder / TRANSFORMS} names is missing.") from error
         except (OSError, ValueError, SyntaxError) as error:
@@ -146,6 +204,8 @@ def write_scene(
     cameras: Cameras,
     info: SceneInfo | None = None,
     overwrite: bool = False,
+    depths: np.ndarray | None = None,
+    normals: np.ndarray | None = None,
 ) -> Scene:
     """Write a scene folder, all or nothing.
 
@@ -155,13 +215,18 @@ def write_scene(
         cameras: Cameras of shape ``[V]``, world frame.
         info: Source, licence and the like.
         overwrite: Replace a scene that exists.
+        depths: ``[V, H, W]`` float, distance along the viewing axis in world units, 0 where nothing is; written as
+            16-bit PNG files in steps of ``depth_unit_scale_factor``, which ``transforms.json`` tells (1e-4 world
+            units where the scene is near enough, 6.5 units; nerfstudio wants to be told it).
+        normals: ``[V, H, W, 3]`` float, unit length, world frame, 0 where nothing is; written as 8-bit RGB,
+            ``(n + 1) / 2``, black where nothing is.
 
     Returns:
         The scene.
 
     Raises:
         OutputError: if the folder exists and may not be replaced, or cannot be written.
-        ValueError: if views and cameras do not fit together.
+        ValueError: if views, cameras, depths and normals do not fit together.
     """
     folder = Path(folder)
     if views.dtype != np.uint8 or views.ndim != 4 or views.shape[-1] != 4:
@@ -169,13 +234,41 @@ def write_scene(
     if tuple(cameras.shape) != (len(views),):
         raise ValueError(f"Argument `cameras` must have shape [{len(views)}], but got {list(cameras.shape)}.")
     height, width = views.shape[1:3]
-    files = tuple(f"images/{index:03d}.png" for index in range(len(views)))
-    scene = Scene(folder, cameras, files, height, width, info or SceneInfo())
-    document = {**to_transforms(cameras, files, width, height), _OWN_KEY: asdict(scene.info)}
+    pictures = {"images": views}
+    document: dict[str, Any] = {}
+    if depths is not None:
+        scale = next((step for step in _DEPTH_SCALES if depths.max() / step <= 65535), _DEPTH_SCALES[-1])
+        pictures["depth"] = np.rint(np.clip(depths / scale, 0, 65535)).astype(np.uint16)
+        document["depth_unit_scale_factor"] = scale
+    if normals is not None:
+        nothing = ~normals.any(-1, keepdims=True)
+        pictures["normals"] = np.where(nothing, 0, np.rint((normals + 1) * 127.5)).astype(np.uint8)
+    for kind, content in pictures.items():
+        if content.shape[:3] != views.shape[:3]:
+            raise ValueError(
+                f"Argument `{kind}` must begin with the shape {list(views.shape[:3])}, but got {list(content.shape)}."
+            )
+    files = {kind: tuple(f"{kind}/{index:03d}.png" for index in range(len(views))) for kind in pictures}
+    scene = Scene(
+        folder,
+        cameras,
+        files["images"],
+        height,
+        width,
+        info or SceneInfo(),
+        files.get("depth", ()),
+        files.get("normals", ()),
+        document.get("depth_unit_scale_factor", 1e-3),
+    )
+    document = {**to_transforms(cameras, scene.files, width, height), **document, _OWN_KEY: asdict(scene.info)}
+    for key, extra in (("depth_file_path", scene.depth_files), ("normal_file_path", scene.normal_files)):
+        for frame, file in zip(document["frames"], extra, strict=False):
+            frame[key] = file
     with result_folder(folder, overwrite, marker=TRANSFORMS) as partial:
-        (partial / "images").mkdir()
-        for file, view in zip(files, views, strict=True):
-            Image.fromarray(view).save(partial / file)
+        for kind, content in pictures.items():
+            (partial / kind).mkdir()
+            for file, picture in zip(files[kind], content, strict=True):
+                Image.fromarray(picture).save(partial / file)
         (partial / TRANSFORMS).write_text(json.dumps(document), encoding="utf-8")
     return scene
 
@@ -196,6 +289,7 @@ def remove_partial(parent: str | os.PathLike[str], names: Collection[str]) -> No
 def _info_from(content: dict[str, Any]) -> SceneInfo:
     """Our own keys, if any; a later version may have written more."""
     known = {field.name: content[field.name] for field in fields(SceneInfo) if field.name in content}
-    if "centre" in known:
-        known["centre"] = tuple(known["centre"])
+    for key in ("centre", "notes"):
+        if key in known:
+            known[key] = tuple(known[key])
     return SceneInfo(**known)

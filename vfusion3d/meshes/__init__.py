@@ -12,15 +12,23 @@ MESH_FORMATS = ("glb", "obj", "ply", "stl")
 """What `write_mesh` writes."""
 
 _PUBLIC = {
+    "BlenderSettings": "blender",
+    "Environment": "lighting",
+    "Geometry": "vtk_renderer",
+    "Lights": "lighting",
     "Mesh": "mesh",
     "MeshPart": "mesh",
+    "RayPool": "ray_pool",
     "RenderJob": "views",
     "ViewSettings": "views",
     "VtkRenderer": "vtk_renderer",
     "WorkerPool": "workers",
     "normalise": "normalisation",
+    "read_captions": "captions",
+    "read_environment": "lighting",
     "read_mesh": "readers",
     "render_scene": "views",
+    "render_with_blender": "blender",
     "write_mesh": "writers",
 }
 

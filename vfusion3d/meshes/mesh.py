@@ -15,7 +15,8 @@ class MeshPart:
     """Triangles that share one material.
 
     Args:
-        vertices: ``[V, 3]`` float32, world units. Vertices on UV seams and creases appear once per side.
+        vertices: ``[V, 3]`` float32, or float64 from `read_mesh`, world units. Vertices on UV seams and creases
+            appear once per side.
         faces: ``[F, 3]`` int64, counter-clockwise seen from the side the normals point to.
         normals: ``[V, 3]`` float32, unit length.
         colours: ``[V, 4]`` uint8 RGBA, sRGB encoded, straight alpha; multiplies the texture.
@@ -44,15 +45,19 @@ class Mesh:
         parts: At least one part.
         name: What it is called, usually the file's stem.
         licence: What the file says about its licence or copyright, or None.
+        caption: What the file says that it shows, or None.
+        notes: One sentence each about what of the file was left out.
     """
 
     parts: tuple[MeshPart, ...]
     name: str = "mesh"
     licence: str | None = None
+    caption: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def vertices(self) -> np.ndarray:
-        """Vertices of all parts, ``[V, 3]`` float32, world units."""
+        """Vertices of all parts, ``[V, 3]``, world units."""
         return np.concatenate([part.vertices for part in self.parts])
 
     @property
@@ -61,7 +66,7 @@ class Mesh:
         return sum(len(part.faces) for part in self.parts)
 
     def moved(self, centre: np.ndarray, scale: float) -> Mesh:
-        """The mesh with every vertex ``x`` at ``(x - centre) * scale``.
+        """The mesh with every vertex ``x`` at ``(x - centre) * scale``, as float32.
 
         Args:
             centre: ``[3]``, world units.

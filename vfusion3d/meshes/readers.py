@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from vfusion3d.errors import MeshError
+from vfusion3d.meshes.companions import Companions
+from vfusion3d.meshes.gltf import GltfFile
 from vfusion3d.meshes.mesh import AlphaMode, Mesh, MeshPart
 
 if TYPE_CHECKING:
@@ -35,11 +35,15 @@ def read_mesh(path: str | os.PathLike[str], up: UpAxis = "y") -> Mesh:
             frame already (+Z up, front +X) and nothing is turned.
 
     Returns:
-        The mesh in world axes and the file's units, not normalised. Where a file brings no normals they are
-        computed, smooth but for creases of more than 40 degrees.
+        The mesh in world axes and the file's units, not normalised, with float64 vertices, so that a mesh far from
+        its origin keeps its details. Where a file brings no normals they are computed, smooth but for creases of
+        more than 40 degrees. Faces without area are left out; of a glTF file only the default scene is read, in
+        its rest pose. `Mesh.notes` says so where something was left out.
 
     Raises:
-        MeshError: if the file is missing, is not a mesh, or has no faces, NaN vertices or zero extent.
+        MeshError: if the file is missing, damaged or not a mesh; if it has no faces with an area, or vertices or
+            texture coordinates that are NaN; if it names a texture or another file that is missing, damaged, or
+            outside the mesh's folder.
     """
     path = Path(path)
     if up not in ("y", "z"):
@@ -48,42 +52,75 @@ def read_mesh(path: str | os.PathLike[str], up: UpAxis = "y") -> Mesh:
         raise MeshError(f"The mesh {path} does not exist or is not a file; check the path.")
     if path.suffix.lower() not in MESH_SUFFIXES:
         raise MeshError(f"The file {path} is not one of the mesh formats {', '.join(MESH_SUFFIXES)}; convert it first.")
-    gltf = path.suffix.lower() in (".glb", ".gltf")
-    parts = tuple(_part(geometry, matrix, up, gltf) for geometry, matrix in _triangles(path))
-    if not parts:
+    gltf = GltfFile.load(path) if path.suffix.lower() in (".glb", ".gltf") else None
+    parts, faces = [], 0
+    try:
+        for geometry, matrix in _triangles(path, gltf):
+            faces += len(geometry.faces)
+            if (part := _part(path, geometry, matrix, up, gltf is not None)) is not None:
+                parts.append(part)
+    except MeshError:
+        raise
+    except Exception as error:  # trimesh and Pillow raise whatever a broken file happens to trigger
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise MeshError(f"The file {path} cannot be read as a mesh ({reason}); export it again.") from error
+    if not faces:
         raise MeshError(f"The mesh {path} has no faces; export it with triangles.")
-    mesh = Mesh(parts, name=path.stem, licence=_licence(path))
-    vertices = mesh.vertices
-    if not np.isfinite(vertices).all():
-        raise MeshError(f"The mesh {path} has vertices that are NaN or infinite; repair it first.")
-    if not float(np.ptp(vertices, axis=0).max()) > 0:
-        raise MeshError(f"The mesh {path} has zero extent (all vertices coincide); nothing of it can be seen.")
-    return mesh
+    if not parts:
+        raise MeshError(f"The mesh {path} has zero extent (no face has an area); nothing of it can be seen.")
+    notes = () if gltf is None else gltf.notes()
+    if flat := faces - sum(len(part.faces) for part in parts):
+        notes += (f"The mesh {path} has faces of zero area ({flat} of {faces}), which were left out.",)
+    return Mesh(
+        tuple(parts),
+        name=path.stem,
+        licence=None if gltf is None else gltf.licence,
+        caption=None if gltf is None else gltf.caption,
+        notes=notes,
+    )
 
 
-def _triangles(path: Path) -> list[tuple[trimesh.Trimesh, np.ndarray]]:
-    """The triangle meshes of a file and their local-to-world matrices, before any processing."""
+def _triangles(path: Path, gltf: GltfFile | None) -> list[tuple[trimesh.Trimesh, np.ndarray]]:
+    """The triangle meshes of a file and their local-to-world matrices, before any processing.
+
+    Raises:
+        MeshError: naming another file that cannot be used.
+        Exception: what a broken file triggers.
+    """
     import trimesh
 
+    companions = Companions(path)
+    if gltf is not None:
+        gltf.check_textures(companions)
+    companions.problems.clear()
     try:
         # Merging vertices (process=True) would pull UV seams together.
-        scene = trimesh.load_scene(path, process=False)
-        found = []
-        for node in scene.graph.nodes_geometry:
-            matrix, name = scene.graph[node]
-            geometry = scene.geometry[name]
-            if isinstance(geometry, trimesh.Trimesh) and len(geometry.faces):
-                if isinstance(geometry.visual, trimesh.visual.ColorVisuals) and geometry.visual.kind == "face":
-                    geometry.unmerge_vertices()  # so that a vertex has one colour
-                found.append((geometry, np.asarray(matrix, dtype=np.float64)))
-    except Exception as error:  # trimesh's readers raise whatever a broken file happens to trigger
-        raise MeshError(
-            f"The file {path} cannot be read as a mesh ({type(error).__name__}: {error}); export it again."
-        ) from error
+        scene = trimesh.load_scene(path, process=False, resolver=companions)
+    except Exception as error:
+        for problem in companions.problems.values():
+            raise MeshError(f"The mesh {path} {problem}.") from error
+        raise
+    if gltf is None:  # of a glTF file all that counts was checked above
+        companions.check_pictures()
+        for problem in companions.problems.values():
+            raise MeshError(f"The mesh {path} {problem}.")
+    found = []
+    for node in scene.graph.nodes_geometry:
+        matrix, name = scene.graph[node]
+        geometry = scene.geometry[name]
+        if isinstance(geometry, trimesh.Trimesh) and len(geometry.faces):
+            if isinstance(geometry.visual, trimesh.visual.ColorVisuals) and geometry.visual.kind == "face":
+                geometry.unmerge_vertices()  # so that a vertex has one colour
+            found.append((geometry, np.asarray(matrix, dtype=np.float64)))
     return found
 
 
-def _part(geometry: trimesh.Trimesh, matrix: np.ndarray, up: UpAxis, gltf: bool) -> MeshPart:
+def _part(path: Path, geometry: trimesh.Trimesh, matrix: np.ndarray, up: UpAxis, gltf: bool) -> MeshPart | None:
+    """The faces of a geometry that have an area, in the world; None if there are none.
+
+    Raises:
+        MeshError: if they refer to positions or texture coordinates that are NaN or infinite.
+    """
     vertices = np.asarray(geometry.vertices, dtype=np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
     faces = np.asarray(geometry.faces, dtype=np.int64)
     # A private look: the public property computes normals where the file has none, and not across UV seams.
@@ -95,25 +132,33 @@ def _part(geometry: trimesh.Trimesh, matrix: np.ndarray, up: UpAxis, gltf: bool)
     if up == "y":
         vertices = vertices[:, [2, 0, 1]]
         normals = None if normals is None else normals[:, [2, 0, 1]]
+    if not np.isfinite(vertices[faces]).all():
+        raise MeshError(f"The mesh {path} has vertices that are NaN or infinite; repair it first.")
+    faces = faces[_has_area(vertices, faces)]
+    if not len(faces):
+        return None
 
     look = _look(geometry, gltf)
     used, faces = np.unique(faces, return_inverse=True)
     faces = faces.reshape(-1, 3)
     vertices, colors = vertices[used], look.colours[used]
     uv = None if look.uv is None else look.uv[used]
-    if normals is None and np.isfinite(vertices).all():
+    if uv is not None and not np.isfinite(uv).all():
+        bad = int((~np.isfinite(uv)).any(1).sum())
+        raise MeshError(
+            f"The mesh {path} has texture coordinates that are NaN or infinite ({bad} of {len(uv)}); unwrap it again."
+        )
+    if normals is None:
         corner_normals = _creased_normals(vertices, faces)
         corners = faces.reshape(-1)
         vertices, colors, uv = vertices[corners], colors[corners], None if uv is None else uv[corners]
         normals, faces = corner_normals, np.arange(len(corners)).reshape(-1, 3)
-    elif normals is None:
-        normals = np.zeros_like(vertices)  # rejected by the caller
     else:
         normals = normals[used]
     length = np.linalg.norm(normals, axis=1, keepdims=True)
     normals = np.where(length > 0, normals / np.where(length > 0, length, 1), [0.0, 0.0, 1.0])
     return MeshPart(
-        vertices=vertices.astype(np.float32),
+        vertices=vertices,
         faces=_wound_along(vertices, faces, normals),
         normals=normals.astype(np.float32),
         colours=colors,
@@ -122,6 +167,13 @@ def _part(geometry: trimesh.Trimesh, matrix: np.ndarray, up: UpAxis, gltf: bool)
         alpha=look.alpha,
         alpha_cutoff=look.alpha_cutoff,
     )
+
+
+def _has_area(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """``[F]`` bool: False where corners coincide or lie on a line, up to rounding."""
+    a, b, c = (vertices[faces[:, k]] for k in range(3))
+    extent = float(np.ptp(vertices[faces].reshape(-1, 3), axis=0).max())
+    return np.linalg.norm(np.cross(b - a, c - a), axis=1) > 1e-14 * extent**2
 
 
 def _wound_along(vertices: np.ndarray, faces: np.ndarray, normals: np.ndarray) -> np.ndarray:
@@ -187,7 +239,7 @@ def _gltf_look(visual: Any, count: int) -> _Look:
     texture = uv = None
     if material.baseColorTexture is not None and visual.uv is not None:
         texture = np.asarray(material.baseColorTexture.convert("RGBA"))
-        uv = np.nan_to_num(np.asarray(visual.uv, dtype=np.float32))
+        uv = np.asarray(visual.uv, dtype=np.float32)
         if (factor != 1.0).any():
             texture = _srgb_from_linear(_linear_from_srgb(texture) * factor)
         factor = np.ones(4)
@@ -204,7 +256,7 @@ def _simple_look(visual: Any, count: int) -> _Look:
     """The texture of an OBJ or PLY, or else its diffuse colour (many exporters write a grey Kd beside a texture)."""
     if visual.material.image is not None and visual.uv is not None:
         texture = np.asarray(visual.material.image.convert("RGBA"))
-        uv = np.nan_to_num(np.asarray(visual.uv, dtype=np.float32))
+        uv = np.asarray(visual.uv, dtype=np.float32)
         return _Look(np.full((count, 4), 255, dtype=np.uint8), uv, texture)
     return _Look(np.tile(np.asarray(visual.material.diffuse, dtype=np.uint8), (count, 1)))
 
@@ -232,18 +284,3 @@ def _srgb_from_linear(rgba: np.ndarray) -> np.ndarray:
     rgb = value[..., :3]
     encoded = np.where(rgb <= 0.0031308, rgb * 12.92, 1.055 * rgb ** (1 / 2.4) - 0.055)
     return np.rint(np.concatenate([encoded, value[..., 3:]], -1) * 255).astype(np.uint8)
-
-
-def _licence(path: Path) -> str | None:
-    """What a glTF file's ``asset`` says about copyright or licence."""
-    if path.suffix.lower() == ".glb":
-        with path.open("rb") as file:
-            length = struct.unpack("<I", file.read(20)[12:16])[0]
-            asset = json.loads(file.read(length))["asset"]
-    elif path.suffix.lower() == ".gltf":
-        asset = json.loads(path.read_text(encoding="utf-8"))["asset"]
-    else:
-        return None
-    extras = asset.get("extras") if isinstance(asset.get("extras"), dict) else {}
-    text = extras.get("licence") or extras.get("license") or asset.get("copyright")
-    return None if text is None else str(text)

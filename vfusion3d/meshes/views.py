@@ -9,16 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 
 from vfusion3d.cameras import Cameras, orbit, random_sphere
 from vfusion3d.data.scenes import SceneInfo, write_scene
 from vfusion3d.errors import UsageError
+from vfusion3d.meshes.blender import BlenderSettings, render_with_blender
+from vfusion3d.meshes.lighting import Lighting, random_lights, read_environment
 from vfusion3d.meshes.normalisation import normalise
 from vfusion3d.meshes.readers import UpAxis, read_mesh
-from vfusion3d.meshes.vtk_renderer import Lighting, VtkRenderer
+from vfusion3d.meshes.vtk_renderer import VtkRenderer
 
 Layout = Literal["orbit", "random", "benchmark"]
+LightingName = Literal["lambert", "unlit", "random", "hdri"]
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,14 @@ class ViewSettings:
                 f"but got {self.offset_noise}."
             )
 
+    def draw(self, name: str) -> int:
+        """The 63-bit seed of everything drawn for the mesh of a name."""
+        digest = hashlib.sha256(f"{self.seed}/{name}".encode()).digest()
+        return int.from_bytes(digest[:8], "little") >> 1
+
     def cameras(self, name: str) -> Cameras:
         """Cameras of shape ``[views]`` for the mesh of a name."""
-        digest = hashlib.sha256(f"{self.seed}/{name}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+        generator = torch.Generator().manual_seed(self.draw(name))
         if self.layout == "random":
             ranges = {}
             if self.elevation is not None:
@@ -95,52 +103,113 @@ class RenderJob:
         folder: The scene folder to write.
         settings: Cameras and resolution.
         up: The file's up axis (see `read_mesh`).
-        lighting: ``lambert`` or ``unlit``.
+        lighting: ``lambert``: three white lights; ``unlit``: base colours; ``random``: lights drawn per mesh by
+            `random_lights`; ``hdri``: by the picture ``hdri``.
         overwrite: Replace a scene that exists.
+        hdri: An equirectangular ``.hdr`` picture (see `read_environment`).
+        depth: Write depth too.
+        normals: Write normals too.
+        caption: What the mesh shows; by default what the file itself says.
+        blender: Draw with Blender instead of VTK.
+
+    Raises:
+        UsageError: naming the argument.
     """
 
     mesh: Path
     folder: Path
     settings: ViewSettings
     up: UpAxis = "y"
-    lighting: Lighting = "lambert"
+    lighting: LightingName = "lambert"
     overwrite: bool = False
+    hdri: Path | None = None
+    depth: bool = False
+    normals: bool = False
+    caption: str | None = None
+    blender: BlenderSettings | None = None
+
+    def __post_init__(self) -> None:
+        if self.lighting not in get_args(LightingName):
+            raise UsageError(f"Argument `lighting` must be one of {get_args(LightingName)}, but got {self.lighting!r}.")
+        if (self.lighting == "hdri") != (self.hdri is not None):
+            raise UsageError(
+                "Arguments `lighting` and `hdri` do not fit together: 'hdri' needs a picture, the others none."
+            )
 
     def __str__(self) -> str:
         return str(self.mesh)
 
+    @property
+    def lighting_label(self) -> str:
+        """What the scene says about its light."""
+        if self.lighting == "random":
+            return f"random:{self.settings.seed}"
+        return self.lighting if self.hdri is None else f"hdri:{self.hdri.name}"
 
-_renderers: dict[Lighting, VtkRenderer] = {}
+    def light(self) -> Lighting:
+        """The light on this mesh.
+
+        Raises:
+            UsageError: if the environment picture cannot be used.
+        """
+        if self.lighting == "random":
+            return random_lights(self.settings.seed, np.random.default_rng(self.settings.draw(self.folder.name)))
+        if self.lighting == "hdri":
+            assert self.hdri is not None
+            return read_environment(self.hdri)
+        return self.lighting
 
 
-def render_scene(job: RenderJob) -> int:
-    """Render a mesh into its scene folder and return its number of faces; the window is kept for the next mesh.
+_renderer: VtkRenderer | None = None
+
+
+def _vtk_renderer(lighting: Lighting) -> VtkRenderer:
+    """This process's renderer: one window for all meshes."""
+    global _renderer
+    if _renderer is None:
+        _renderer = VtkRenderer(lighting)
+    _renderer.light(lighting)
+    return _renderer
+
+
+def render_scene(job: RenderJob) -> tuple[str, ...]:
+    """Render a mesh into its scene folder and return the notes about it; the window is kept for the next mesh.
 
     Raises:
         MeshError: if the mesh cannot be used.
+        UsageError: if the environment picture cannot be used.
         OutputError: if the scene cannot be written.
-        MissingExtraError: if VTK cannot draw here.
+        MissingExtraError: if VTK or Blender cannot draw here.
     """
+    light = job.light()
     mesh, normalisation = normalise(read_mesh(job.mesh, job.up))
     cameras = job.settings.cameras(job.folder.name)
-    if job.lighting not in _renderers:
-        _renderers[job.lighting] = VtkRenderer(job.lighting)
     size = job.settings.resolution
-    views = _renderers[job.lighting].render(mesh, cameras, size, size)
+    if job.blender is not None:
+        views = render_with_blender(mesh, cameras, size, size, light, job.blender, job.folder)
+    else:
+        views = _vtk_renderer(light).render(mesh, cameras, size, size)
+    depths = normals = None
+    if job.depth or job.normals:
+        geometry = _vtk_renderer(light).render_geometry(mesh, cameras, size, size)
+        depths, normals = geometry.depths if job.depth else None, geometry.normals if job.normals else None
     info = SceneInfo(
         source=job.mesh.name,
         licence=mesh.licence,
         centre=normalisation.centre,
         scale=normalisation.scale,
         up=job.up,
-        lighting=job.lighting,
+        lighting=job.lighting_label,
         layout=job.settings.layout,
+        caption=job.caption or mesh.caption,
+        notes=mesh.notes,
+        renderer="vtk" if job.blender is None else "blender",
     )
-    write_scene(job.folder, views, cameras, info, overwrite=job.overwrite)
-    return mesh.n_faces
+    write_scene(job.folder, views, cameras, info, overwrite=job.overwrite, depths=depths, normals=normals)
+    return mesh.notes
 
 
-def render_scene_in_worker(job: RenderJob) -> int:
+def render_scene_in_worker(job: RenderJob) -> tuple[str, ...]:
     """`render_scene` for a worker process: one thread, for there is one worker per core."""
     torch.set_num_threads(1)
     os.environ.setdefault("LP_NUM_THREADS", "1")  # Mesa's software rasteriser

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -27,12 +27,14 @@ class Outcome:
         value: What the function returned, or None after a failure.
         error: One sentence about the failure, or None.
         seconds: Wall-clock seconds it took.
+        exception: The library's exception behind ``error``, or None for crashes, time limits and bugs.
     """
 
     item: Any
     value: Any = None
     error: str | None = None
     seconds: float = 0.0
+    exception: VFusion3DError | None = None
 
 
 class WorkerPool:
@@ -74,23 +76,54 @@ class WorkerPool:
                 for worker in workers:
                     if worker.idle and waiting:
                         worker.give(waiting.popleft())
-                deadline = min(w.since + (self.timeout if w.busy else _START_SECONDS) for w in workers if not w.idle)
-                heard = wait([w.pipe for w in workers], timeout=max(0.0, deadline - time.monotonic()))
-                for worker in list(workers):
-                    limit = self.timeout if worker.busy else _START_SECONDS
-                    if worker.pipe in heard:
-                        outcome = worker.receive()
-                    elif not worker.idle and time.monotonic() > worker.since + limit:
-                        outcome = worker.fail(f"it took longer than {limit:g} seconds")
-                    else:
-                        continue
-                    if worker.dead:
-                        workers.remove(worker)
-                    if outcome is not None:
-                        yield outcome
+                yield from _listen(workers, self.timeout)
+                workers = [worker for worker in workers if not worker.dead]
         finally:
             for worker in workers:
                 worker.kill()
+
+
+_kept: dict[Callable[[Any], Any], _Worker] = {}
+
+
+def call_within(function: Callable[[Any], Any], item: Any, timeout: float) -> Outcome:
+    """Call a function in a child process of this one, which is kept for the next call unless it crashes or hangs.
+
+    Args:
+        function: Called as ``function(item)``; all is pickled.
+        item: The item.
+        timeout: Seconds it may take.
+
+    Raises:
+        RuntimeError: if the child process cannot even start.
+    """
+    worker = _kept.pop(function, None) or _Worker(function)
+    outcomes: list[Outcome] = []
+    while not outcomes:
+        if worker.dead:
+            worker = _Worker(function)
+        if worker.idle:
+            worker.give(item)
+        outcomes = list(_listen([worker], timeout))
+    if not worker.dead:
+        _kept[function] = worker
+    return outcomes[0]
+
+
+def _listen(workers: list[_Worker], timeout: float) -> Iterator[Outcome]:
+    """Wait until a worker says something or is late; yields the outcomes and leaves late workers dead."""
+    limits = {worker: timeout if worker.busy else _START_SECONDS for worker in workers}
+    deadline = min(worker.since + limit for worker, limit in limits.items() if not worker.idle)
+    heard = wait([worker.pipe for worker in workers], timeout=max(0.0, deadline - time.monotonic()))
+    for worker, limit in limits.items():
+        if worker.pipe in heard:
+            outcome = worker.receive()
+        elif not worker.idle and time.monotonic() > worker.since + limit:
+            outcome = worker.fail(f"it took longer than {limit:g} seconds")
+        else:
+            continue
+        if outcome is not None:
+            yield outcome
 
 
 class _Worker:
@@ -125,6 +158,8 @@ class _Worker:
         self.idle, self.busy = True, False
         seconds = time.monotonic() - self.since
         if kind == "failed":
+            return Outcome(self.item, error=str(content), seconds=seconds, exception=content)
+        if kind == "bug":
             return Outcome(self.item, error=content, seconds=seconds)
         return Outcome(self.item, value=content, seconds=seconds)
 
@@ -140,13 +175,19 @@ class _Worker:
 
     def kill(self) -> None:
         self.dead = True
-        self.process.kill()
+        assert self.process.pid  # it was started; 0 would mean this process's own group
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)  # with what it started, such as Blender
+        except (AttributeError, OSError):  # Windows, or it has no group of its own yet
+            self.process.kill()
         self.process.join()
         self.pipe.close()
 
 
 def _serve(function: Callable[[Any], Any], pipe: Connection) -> None:
     """The child's loop: answer every item until the parent closes the pipe."""
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business; it kills the workers
     os.dup2(2, 1)  # standard output belongs to the parent's result
     pipe.send(("ready", None))
@@ -158,8 +199,8 @@ def _serve(function: Callable[[Any], Any], pipe: Connection) -> None:
         try:
             answer = ("done", function(item))
         except VFusion3DError as error:
-            answer = ("failed", str(error))
+            answer = ("failed", error)
         except Exception as error:  # one broken item must not stop the others
-            answer = ("failed", f"{item}: {type(error).__name__}: {error}")
+            answer = ("bug", f"{item}: {type(error).__name__}: {error}")
         with contextlib.suppress(BrokenPipeError):  # the parent is gone, and recv() will say so
             pipe.send(answer)
