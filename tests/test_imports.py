@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "alpha": set(),
     "outputs": {"errors"},
     "cameras": {"errors"},
-    "rendering": {"errors", "outputs", "cameras"},
+    "rendering": {"errors", "outputs", "alpha", "cameras"},
     "data": {"errors", "outputs", "cameras"},
     "meshes": {"errors", "outputs", "cameras", "data"},  # a mesh is rendered into a scene folder
     "metrics": {"errors", "cameras"},

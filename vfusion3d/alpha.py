@@ -12,6 +12,12 @@ def over_white(rgba: Tensor) -> Tensor:
     return rgba[..., :3, :, :] + (1 - rgba[..., 3:, :, :])
 
 
+def pixels_over_white(rgba: np.ndarray) -> np.ndarray:
+    """Straight-alpha pixels, uint8 ``[..., 4]``, on white, uint8 ``[..., 3]``."""
+    alpha = rgba[..., 3:] / 255
+    return (rgba[..., :3] * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
+
+
 def straight_pixels(rgba: Tensor) -> np.ndarray:
     """Premultiplied RGBA ``[..., 4, H, W]`` in [0, 1] as files hold it: uint8 ``[..., H, W, 4]``, straight alpha."""
     colour, alpha = rgba[..., :3, :, :], rgba[..., 3:, :, :]

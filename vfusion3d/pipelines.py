@@ -30,6 +30,7 @@ from vfusion3d.preprocessing import (
     window_focal,
 )
 from vfusion3d.rendering.isosurface import Progress, SurfaceMesh
+from vfusion3d.rendering.maps import Maps, render_maps
 from vfusion3d.rendering.turntable import (
     FRAMES,
     TURN_ELEVATION,
@@ -146,6 +147,19 @@ class Reconstruction:
         """
         size = self.config.render_size if size is None else size
         return render_views(self.triplanes, turntable_cameras(frames, elevation, path=path), size, progress)
+
+    def maps(
+        self,
+        frames: int = FRAMES,
+        size: int | None = None,
+        elevation: float = TURN_ELEVATION,
+        progress: Progress | None = None,
+        path: TurnPath = "circle",
+    ) -> tuple[Maps, Cameras]:
+        """Views of a full turn with alpha, depth and normals, and their cameras; arguments as `turntable`."""
+        size = self.config.render_size if size is None else size
+        cameras = turntable_cameras(frames, elevation, path=path)
+        return render_maps(self.triplanes, cameras, size, progress), cameras
 
     def contact_sheet(self, views: np.ndarray) -> Image.Image:
         """The input and `SHEET_VIEWS` of the views, evenly spread, three in a row.

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 
 from vfusion3d import ReconstructorConfig, TriplaneReconstructor
 from vfusion3d.commands.reconstruct import FORMATS, build_parser, folder_names, run
+from vfusion3d.data.scenes import Scene
 from vfusion3d.errors import CheckpointError, OutputError, UsageError
 from vfusion3d.meshes.writers import MILLIMETRES
 from vfusion3d.models.triplanes import TEXTURE_SIZE
@@ -89,6 +90,15 @@ def test_formats(tmp_path, picture, model):
     assert {p.name for p in (tmp_path / "o" / "ball").iterdir()} == {
         *("mesh.obj", "mesh.mtl", "mesh.png", "mesh.ply", "mesh.stl", "views.png", "input.png", "report.json")
     }
+
+
+def test_maps_are_a_scene(tmp_path, picture, model):
+    assert call(picture, "--output", str(tmp_path / "o"), "--model", model, *FAST, "--formats", "maps") == 0
+    scene = Scene.load(tmp_path / "o" / "ball" / "maps")
+    assert len(scene.cameras) == 4 and scene.images().shape == (4, 4, 16, 16) and scene.info.source == "ball.png"
+    depths, normals, solid = scene.depths(), scene.normals(), scene.images()[:, 3] > 0.52
+    assert depths.shape == (4, 1, 16, 16) and (depths[:, 0][solid] > 0).all()
+    assert normals.shape == (4, 3, 16, 16) and (normals.norm(dim=1)[solid] - 1).abs().max() < 0.02
 
 
 def test_vertex_colours_millimetres_and_path(tmp_path, picture, model):

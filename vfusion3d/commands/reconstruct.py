@@ -19,7 +19,7 @@ from vfusion3d.meshes import MESH_FORMATS
 if TYPE_CHECKING:
     from vfusion3d.pipelines import ImageTo3DPipeline
 
-FORMATS = (*MESH_FORMATS, "mp4")
+FORMATS = (*MESH_FORMATS, "mp4", "maps")
 DEFAULT_FORMATS = ["glb", "mp4"]
 
 _EXAMPLES = """examples:
@@ -53,7 +53,8 @@ def build_parser() -> ArgumentParser:
         nargs="+",
         default=DEFAULT_FORMATS,
         metavar="FORMAT",
-        help=f"of {', '.join(FORMATS)} ({' '.join(DEFAULT_FORMATS)})",
+        help=f"of {', '.join(FORMATS)}; maps: a scene folder with the turntable's pictures, alpha, depth, normals "
+        f"and cameras ({' '.join(DEFAULT_FORMATS)})",
     )
     add(
         "--elevation",
@@ -195,6 +196,8 @@ def reconstruct_one(pipeline: ImageTo3DPipeline, picture: str, folder: Path, arg
         VFusion3DError: if the picture cannot be used or the folder not written; nothing is left behind then.
     """
     from vfusion3d import __version__
+    from vfusion3d.alpha import pixels_over_white
+    from vfusion3d.data.scenes import SceneInfo, write_scene
     from vfusion3d.meshes.writers import MILLIMETRES, write_mesh
     from vfusion3d.models.triplanes import TEXTURE_SIZE
     from vfusion3d.outputs import result_folder
@@ -204,10 +207,10 @@ def reconstruct_one(pipeline: ImageTo3DPipeline, picture: str, folder: Path, arg
 
     config = pipeline.model.config
     meshes = [name for name in MESH_FORMATS if name in args.formats]
-    film = "mp4" in args.formats
+    film, maps = "mp4" in args.formats, "maps" in args.formats
     texels = TEXTURE_SIZE if args.texture_size is None else args.texture_size
     settings: dict[str, Any] = {
-        "formats": [*meshes, *(["mp4"] if film else [])],
+        "formats": [name for name in FORMATS if name in args.formats],
         "elevation": ELEVATION if args.elevation is None else args.elevation,
         "border": BORDER if args.border is None else args.border,
         "resolution": MESH_RESOLUTION if args.resolution is None else args.resolution,
@@ -260,11 +263,17 @@ def reconstruct_one(pipeline: ImageTo3DPipeline, picture: str, folder: Path, arg
                 for name in meshes:
                     write_mesh(mesh, partial / f"mesh.{name}", settings["millimetres"])
         with _timed(seconds, "render"), _bar(f"{folder.name}: views", "view") as progress:
-            frames = settings["frames"] if film else SHEET_VIEWS
-            views = result.turntable(
-                frames, settings["render_size"], settings["turntable_elevation"], progress, settings["turntable_path"]
-            )
+            frames = settings["frames"] if film or maps else SHEET_VIEWS
+            turn = (frames, settings["render_size"], settings["turntable_elevation"], progress, args.path)
+            if maps:
+                shown, cameras = result.maps(*turn)
+                views = pixels_over_white(shown.rgba)
+            else:
+                views = result.turntable(*turn)
         with _timed(seconds, "write_views"):
+            if maps:
+                info = SceneInfo(source=Path(picture).name, layout=f"turntable {args.path}", renderer="vfusion3d")
+                write_scene(partial / "maps", shown.rgba, cameras, info, depths=shown.depths, normals=shown.normals)
             if film:
                 write_video(views, partial / "turntable.mp4", FRAMES_PER_SECOND)
             result.contact_sheet(views).save(partial / "views.png")

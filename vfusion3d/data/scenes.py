@@ -41,7 +41,7 @@ class SceneInfo:
         layout: Name of the camera layout, or None.
         caption: What it shows, or None.
         notes: One sentence each about what of the source was left out.
-        renderer: What drew it: ``vtk`` or ``blender``, or None if unknown.
+        renderer: What drew it: ``vtk``, ``blender`` or, from a reconstruction, ``vfusion3d``; or None if unknown.
     """
 
     source: str | None = None

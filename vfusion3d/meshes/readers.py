@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import numpy as np
 
@@ -95,7 +95,7 @@ def _triangles(path: Path, gltf: GltfFile | None) -> list[tuple[trimesh.Trimesh,
     companions.problems.clear()
     try:
         # Merging vertices (process=True) would pull UV seams together.
-        scene = trimesh.load_scene(path, process=False, resolver=companions)
+        scene = trimesh.load_scene(path, process=False, resolver=cast(Any, companions))
     except Exception as error:
         for problem in companions.problems.values():
             raise MeshError(f"The mesh {path} {problem}.") from error

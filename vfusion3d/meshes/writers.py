@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -86,12 +87,13 @@ def write_mesh(mesh: ColouredMesh, path: str | Path, millimetres: float = MILLIM
     if kind == "obj" and mesh.texture is not None:
         files[path.with_suffix(".png")] = encode_png(mesh.texture)
         files[path.with_suffix(".mtl")] = encode_mtl(path.stem)
-    files[path] = {
+    encoders: dict[str, Callable[[ColouredMesh], bytes]] = {
         "glb": encode_glb,
         "obj": partial(encode_obj, materials=path.stem),
         "ply": encode_ply,
         "stl": partial(encode_stl, millimetres=millimetres),
-    }[kind](mesh)
+    }
+    files[path] = encoders[kind](mesh)
     for file, content in files.items():
         write_atomically(file, content)
     return list(files)
