@@ -31,7 +31,7 @@ RECIPE = {
     },
     "resolution": {"resolutions": [16], "epochs": [1]},
 }
-PROGRESS = re.compile(r"/(s|mesh|chunk|view)\]\s*$")
+PROGRESS = re.compile(r"/(s|mesh|chunk|part|view)\]\s*$")
 
 
 @pytest.fixture(scope="module")

@@ -29,14 +29,15 @@ def test_python_blocks_run(page, code, tmp_path, monkeypatch):
 
 
 def commands() -> dict[str, set[str]]:
-    """Subcommands of `vfusion3d` in the pages' shell blocks, and the options shown with each."""
+    """Subcommands in the pages' shell blocks (such as "render" and "data convert"), and the options shown with each."""
     found: dict[str, set[str]] = {}
     for _, code in blocks("(?:bash|sh|console)"):
         for line in re.split(r"\n|&&", code.replace("\\\n", " ")):
             words = shlex.split(line, comments=True)
             if words[:1] == ["vfusion3d"]:
+                name = " ".join(words[1:3] if words[1] == "data" else words[1:2])
                 options = {word.split("=")[0] for word in words[2:] if word.startswith("--")}
-                found.setdefault(words[1], set()).update(options)
+                found.setdefault(name, set()).update(options)
     return found
 
 
@@ -46,7 +47,7 @@ OWN_COMMANDS = {command: options for command, options in commands().items() if c
 @pytest.mark.parametrize(("command", "options"), sorted(OWN_COMMANDS.items()))
 def test_commands_and_options_exist(command, options):
     run = subprocess.run(
-        [sys.executable, "-m", "vfusion3d.cli", command, "--help"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "vfusion3d.cli", *command.split(), "--help"], capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr
     assert not {option for option in options if option not in run.stdout}

