@@ -375,3 +375,18 @@ def test_rescaled_cameras_of_a_world_that_is_twice_as_large(healthy: Path, tmp_p
     cameras = orbit(VIEWS, 0.3)
     write_scene(tmp_path / "s", drawn(cameras), rescaled(cameras, 1.5))
     assert names(tmp_path / "s") == []
+
+
+def test_a_long_object_seen_from_its_ends_is_no_small_one(tmp_path: Path) -> None:
+    """A box of half sides 0.97, 0.2 and 0.15 along the cameras' axis; a third as large in all directions it is named."""
+    cameras = orbit(2, 0.1, fov=fov_from_focal(FOCAL))
+    for scale, wanted in ((1.0, []), (0.3, ["scale"])):
+        signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3)
+        corners = signs * torch.tensor([0.97, 0.2, 0.15]) * scale
+        pictures = np.zeros((2, SIZE, SIZE, 4), dtype=np.uint8)
+        for view in range(2):
+            uv = cameras[view].project(corners)[0] * SIZE
+            low, high = uv.amin(0).floor().int().tolist(), uv.amax(0).ceil().int().tolist()
+            pictures[view, low[1] : high[1], low[0] : high[0]] = [200, 60 + 90 * view, 40, 255]
+        write_scene(tmp_path / str(scale), pictures, cameras)
+        assert names(tmp_path / str(scale)) == wanted

@@ -41,6 +41,7 @@ _VOXELS = 48  # a side of the grid that silhouettes carve
 _CARVING_VIEWS = 16
 _LOOKS = 25.0  # degrees between a camera's axis and what it looks at that are still looking
 _SIZES = (0.75, 1.9)  # radius of an object that is as large as expected; a cube of half side 1 has 1.73
+_ONE_AXIS = 0.65  # the smallest |cosine| between viewing axes with which all views look along one axis
 _FRAMES = (0.5, 3.0)  # the same for the sphere that fits the frame, where there are no silhouettes
 _COVERED = 0.975  # the share of a silhouette, by what all silhouettes leave of space
 
@@ -450,6 +451,8 @@ def _check_place(cameras: Cameras, looks: Sequence[_Look]) -> list[Finding]:
         # The object reaches at least as far from its middle as its outermost rays pass by.
         radius = max(_passing(rays, middle - cameras.centers[k]) for k, rays in enumerate(silhouettes))
         limits, what = _SIZES, "the object reaches"
+        if float((middles @ middles.T).abs().min()) > _ONE_AXIS:  # its length may be along the axis
+            limits = (_SIZES[0] / 3, _SIZES[1])
     else:
         middle = _target(cameras)
         half = 0.5 / cameras.intrinsics[..., :2].amax(-1)
