@@ -378,7 +378,7 @@ def test_rescaled_cameras_of_a_world_that_is_twice_as_large(healthy: Path, tmp_p
 
 
 def test_a_long_object_seen_from_its_ends_is_no_small_one(tmp_path: Path) -> None:
-    """A box of half sides 0.97, 0.2 and 0.15 along the cameras' axis; a third as large in all directions it is named."""
+    """A box of half sides 0.97, 0.2 and 0.15 along the cameras' axis; a third as large everywhere it is named."""
     cameras = orbit(2, 0.1, fov=fov_from_focal(FOCAL))
     for scale, wanted in ((1.0, []), (0.3, ["scale"])):
         signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3)
