@@ -13,18 +13,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from vfusion3d.cameras import Cameras, fit_radius, orbit
+from vfusion3d.data.rig_plot import AXES, FRONT, INK, SOFT, frustum
 
 FOV, ELEVATION = 40.0, math.radians(20)
-COLOURS = {"X": "#c1272d", "Y": "#2e8b57", "Z": "#1f5fa8"}
-INK, SOFT, FRONT = "#333333", "#9a9a9a", "#d9730d"
-
-
-def frustum(camera: Cameras, length: float) -> np.ndarray:
-    """Centre and the four image corners at a distance along the axis, ``[5, 3]``; corners clockwise from top left."""
-    corners = camera.crop(-0.5, -0.5, 2.0, 2.0).rays(2, 2)[1].reshape(4, 3)[[0, 1, 3, 2]]
-    along = -(corners @ camera.poses[:, 2])
-    points = camera.centers + corners / along[:, None] * length
-    return np.concatenate([camera.centers[None].numpy(), points.numpy()])
 
 
 def draw_space(axes: Axes, cameras: Cameras) -> None:
@@ -34,8 +25,8 @@ def draw_space(axes: Axes, cameras: Cameras) -> None:
     axes.plot_wireframe(*sphere, color=SOFT, linewidth=0.3)
     for name, direction in zip("XYZ", np.eye(3), strict=True):
         end = direction * 1.7
-        axes.quiver(0, 0, 0, *end, color=COLOURS[name], linewidth=1.6, arrow_length_ratio=0.12)
-        axes.text(*(end * 1.12), f"+{name}", color=COLOURS[name], ha="center", va="center", weight="bold")
+        axes.quiver(0, 0, 0, *end, color=AXES[name], linewidth=1.6, arrow_length_ratio=0.12)
+        axes.text(*(end * 1.12), f"+{name}", color=AXES[name], ha="center", va="center", weight="bold")
     for number in range(len(cameras)):
         points = frustum(cameras[number], 0.45)
         colour = FRONT if number == 0 else INK
@@ -61,8 +52,8 @@ def draw_from_above(axes: Axes, cameras: Cameras) -> None:
     """Azimuths, seen from +Z."""
     axes.add_patch(plt.Circle((0, 0), 1, fill=False, color=SOFT, linewidth=0.8))
     for name, end, place in (("X", (1.6, 0), (1.35, -0.4)), ("Y", (0, 1.6), (0.35, 1.3))):
-        arrow(axes, np.zeros(2), np.array(end), COLOURS[name])
-        axes.text(*place, f"+{name}", color=COLOURS[name], ha="center", va="center", weight="bold")
+        arrow(axes, np.zeros(2), np.array(end), AXES[name])
+        axes.text(*place, f"+{name}", color=AXES[name], ha="center", va="center", weight="bold")
     axes.text(2.75, -0.4, "front", color=FRONT, ha="center", va="center", fontsize=8)
     for number in range(len(cameras)):
         points = frustum(cameras[number], 0.45)[:, :2]
@@ -84,9 +75,9 @@ def draw_from_the_side(axes: Axes, cameras: Cameras) -> None:
     axes.add_patch(plt.Circle((0, 0), 1, fill=False, color=SOFT, linewidth=0.8))
     axes.text(-0.1, -0.5, "unit sphere:\nthe object", color=SOFT, ha="center", va="center", fontsize=8)
     for name, end in (("X", (1.7, 0)), ("Z", (0, 1.7))):
-        arrow(axes, np.zeros(2), np.array(end), COLOURS[name])
+        arrow(axes, np.zeros(2), np.array(end), AXES[name])
         place = np.array(end) + ((-0.12, -0.28) if name == "X" else (0.12, -0.1))
-        axes.text(*place, f"+{name}", color=COLOURS[name], weight="bold")
+        axes.text(*place, f"+{name}", color=AXES[name], weight="bold")
     axes.plot(*np.stack([np.zeros(2), centre], 1), color=INK, linewidth=0.8, linestyle="--")
     middle = centre * 0.62
     radius = f"radius {fit_radius(FOV):.2f}"

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from vfusion3d.cameras import Cameras
 
 INK, SOFT, FRONT = "#333333", "#9a9a9a", "#d9730d"
-_AXES = {"X": "#c1272d", "Y": "#2e8b57", "Z": "#1f5fa8"}
+AXES = {"X": "#c1272d", "Y": "#2e8b57", "Z": "#1f5fa8"}
 _SHARP = 2  # drawn this much larger and then reduced, for smooth lines
 _MARGIN = 0.12  # of a panel's side, around what is drawn
 
@@ -101,9 +101,9 @@ class _Panel:
         ring = np.stack([np.cos(circle), np.sin(circle), np.zeros_like(circle)], -1)
         for order in ([0, 1, 2], [0, 2, 1], [2, 0, 1]):  # the unit sphere: one circle in each coordinate plane
             self._line(ring[:, order], SOFT, 0.7)
-        for name, end in zip(_AXES, np.eye(3) * 1.4, strict=True):
-            self._line(np.stack([np.zeros(3), end]), _AXES[name], 2.0)
-            self._text(end * 1.12, f"+{name}", _AXES[name], 12)
+        for name, end in zip(AXES, np.eye(3) * 1.4, strict=True):
+            self._line(np.stack([np.zeros(3), end]), AXES[name], 2.0)
+            self._text(end * 1.12, f"+{name}", AXES[name], 12)
         step = -(-len(frusta) // 40)  # too many numbers could not be read
         for index, points, axis in reversed(frusta):
             colour = FRONT if index == 0 else INK

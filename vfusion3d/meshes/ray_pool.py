@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 from vfusion3d.errors import MissingExtraError, UsageError
-from vfusion3d.meshes.workers import Outcome, call_within
+from vfusion3d.meshes.workers import Outcome, call_within, check_limits
 
 
 class RayPool:
@@ -28,10 +28,7 @@ class RayPool:
     """
 
     def __init__(self, function: Callable[[Any], Any], workers: int | None, timeout: float) -> None:
-        if workers is not None and workers < 1:
-            raise UsageError(f"Argument `workers` must be at least 1, but got {workers}.")
-        if not timeout > 0:
-            raise UsageError(f"Argument `timeout` must be positive, but got {timeout}.")
+        check_limits(workers, timeout)
         try:
             import ray  # noqa: F401
         except ImportError as error:

@@ -53,10 +53,7 @@ class WorkerPool:
     """
 
     def __init__(self, function: Callable[[Any], Any], workers: int, timeout: float) -> None:
-        if workers < 1:
-            raise UsageError(f"Argument `workers` must be at least 1, but got {workers}.")
-        if not timeout > 0:
-            raise UsageError(f"Argument `timeout` must be positive, but got {timeout}.")
+        check_limits(workers, timeout)
         self.function = function
         self.workers = workers
         self.timeout = timeout
@@ -81,6 +78,18 @@ class WorkerPool:
         finally:
             for worker in workers:
                 worker.kill()
+
+
+def check_limits(workers: int | None, timeout: float) -> None:
+    """Check the arguments that all pools have; None leaves the number of workers to the pool.
+
+    Raises:
+        UsageError: naming the argument.
+    """
+    if workers is not None and workers < 1:
+        raise UsageError(f"Argument `workers` must be at least 1, but got {workers}.")
+    if not timeout > 0:
+        raise UsageError(f"Argument `timeout` must be positive, but got {timeout}.")
 
 
 _kept: dict[Callable[[Any], Any], _Worker] = {}
