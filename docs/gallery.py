@@ -16,7 +16,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
@@ -24,6 +23,7 @@ from vfusion3d.alpha import straight_pixels
 from vfusion3d.errors import InputImageError, UsageError, VFusion3DError
 from vfusion3d.outputs import result_folder
 from vfusion3d.preprocessing import BORDER, STRATEGIES, check_strategy, read_picture, recentre, remove_background
+from vfusion3d.rendering.turntable import on_checkerboard
 
 STYLE = """body{font:15px/1.4 sans-serif;margin:2em;color:#222}
 figure{display:inline-block;vertical-align:top;margin:0 1em 2em 0}
@@ -55,24 +55,14 @@ def find_pictures(paths: list[str]) -> list[Path]:
     return found
 
 
-def on_board(rgba: Image.Image, side: int) -> Image.Image:
-    """A picture fitted into a square of a checkerboard, which shows through where it is transparent."""
-    v, u = np.mgrid[0:side, 0:side] // 8 % 2
-    board = Image.fromarray(np.where(u == v, 235, 205).astype(np.uint8)).convert("RGBA")
-    small = rgba.convert("RGBA")
-    small.thumbnail((side, side), Image.Resampling.BOX)
-    board.alpha_composite(small, ((side - small.width) // 2, (side - small.height) // 2))
-    return board.convert("RGB")
-
-
 def entry(path: Path, arguments: argparse.Namespace) -> Entry:
     """Prepare one picture, or say why it cannot be."""
     thumbnails: list[Image.Image] = []
     try:
         picture = read_picture(path)
-        thumbnails.append(on_board(picture, arguments.thumbnail))
+        thumbnails.append(on_checkerboard(picture, arguments.thumbnail))
         cutout = remove_background(picture, f"Picture '{path}'", arguments.background, arguments.background_weights)
-        thumbnails.append(on_board(cutout.rgba, arguments.thumbnail))
+        thumbnails.append(on_checkerboard(cutout.rgba, arguments.thumbnail))
         rgba, _ = recentre(cutout.rgba, arguments.thumbnail, arguments.border, f"Picture '{path}'")
         white = Image.new("RGBA", (arguments.thumbnail,) * 2, "white")
         thumbnails.append(Image.alpha_composite(white, Image.fromarray(straight_pixels(rgba))).convert("RGB"))

@@ -4,7 +4,7 @@ import torch
 
 from vfusion3d.rendering.isosurface import extract_isosurface, vertex_normals
 from vfusion3d.rendering.simplification import simplify
-from vfusion3d.rendering.texture import bake, rasterise
+from vfusion3d.rendering.texture import RAYS, TILT, _around, bake, rasterise
 from vfusion3d.rendering.unwrap import squares
 
 
@@ -45,6 +45,33 @@ def test_a_texture_shows_what_vertices_cannot(coarse):
     painted = (corners * texels.shares[..., None]).sum(1)
     assert np.abs(painted - wanted).mean() > 3 * error.mean()
     assert told[-1] == (len(told), len(told)) and len(told) > 1
+
+
+def test_rays_meet_the_surface_from_all_sides():
+    axes = torch.nn.functional.normalize(torch.randn(50, 3, generator=torch.manual_seed(0)), dim=-1)
+    axes = torch.cat([axes, torch.eye(3), -torch.eye(3)])
+    rays = _around(axes)
+    assert rays.shape == (RAYS, 56, 3)
+    assert torch.allclose(rays.norm(dim=-1), torch.ones(RAYS, 56), atol=1e-5)
+    assert torch.allclose((rays * axes).sum(-1), torch.tensor(TILT).cos().expand(RAYS, 56), atol=1e-5)
+    assert torch.allclose(rays.mean(0), axes * torch.tensor(TILT).cos(), atol=1e-5)
+
+
+def test_a_texel_is_the_mean_of_what_is_seen_from_different_sides(coarse):
+    """Through thin fog before a ball that is red on one side: what is seen at its edge depends on the direction."""
+    vertices, normals, atlas = coarse
+
+    def foggy(points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        right = (points[:, :1] > 0).float()
+        return 20 * (points.norm(dim=-1) < 0.7), torch.cat([right, 0 * right, 1 - right], -1)
+
+    texture = bake(foggy, vertices, normals, atlas.faces, atlas.uv, 128)
+    texels = rasterise(atlas.uv, atlas.faces, 128)
+    x = (vertices[atlas.faces[texels.face]] * texels.shares[..., None]).sum(1)[:, 0]
+    red = texture[texels.row, texels.column, 0] / 255
+    edge = np.abs(x) < 0.01
+    assert 0.2 < red[edge].min() and red[edge].max() < 0.8
+    assert (red[x > 0.4] == 1).all() and (red[x < -0.4] == 0).all()
 
 
 def test_texels_between_the_charts_have_the_nearest_colour(coarse):

@@ -5,10 +5,17 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from vfusion3d.cameras import orbit
 from vfusion3d.errors import OutputError
-from vfusion3d.rendering.turntable import contact_sheet, render_views, turntable_cameras, write_video
+from vfusion3d.rendering.turntable import (
+    contact_sheet,
+    on_checkerboard,
+    render_views,
+    turntable_cameras,
+    write_video,
+)
 
 
 class FakeScene:
@@ -77,3 +84,15 @@ def test_contact_sheet():
     assert [sheet.getpixel(p)[0] for p in ((0, 0), (22, 0), (44, 9), (0, 12), (22, 12), (20, 0))] == [
         *(10, 20, 30, 40, 255, 255)
     ]
+
+
+def test_a_checkerboard_shows_where_a_picture_is_transparent():
+    picture = Image.new("RGBA", (64, 32), (255, 0, 0, 0))
+    picture.paste((0, 0, 255, 255), (0, 0, 32, 32))
+    board = on_checkerboard(picture, 32)
+    assert board.size == (32, 32) and board.mode == "RGBA"
+    pixels = np.asarray(board)
+    assert (pixels[8:24, :16] == [0, 0, 255, 255]).all()
+    assert {tuple(colour) for colour in pixels[8:24, 16:].reshape(-1, 4).tolist()} == {
+        *((205, 205, 205, 255), (235, 235, 235, 255))
+    }

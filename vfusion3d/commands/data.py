@@ -344,22 +344,22 @@ def _drawing(views: Views, lines: list[str], cell: int) -> Image.Image:
 
 def _cell(views: Views, index: int, size: int) -> Image.Image:
     """A picture over a checkerboard with its number, or what is wrong with it."""
-    import numpy as np
-    from PIL import Image, ImageDraw, ImageOps
+    from PIL import Image, ImageDraw
 
     from vfusion3d.data.rig_plot import FRONT, INK, font
+    from vfusion3d.rendering.turntable import on_checkerboard
 
-    rows, columns = np.indices((size, size)) // 8
-    board = np.where((rows + columns) % 2, 205, 235).astype(np.uint8)
-    cell = Image.fromarray(board).convert("RGBA")
-    pen = ImageDraw.Draw(cell)
+    what = None
     try:
-        picture = ImageOps.contain(Image.fromarray(views.pixels(index)), (size, size), Image.Resampling.BOX)
-        cell.alpha_composite(picture, ((size - picture.width) // 2, (size - picture.height) // 2))
+        picture = Image.fromarray(views.pixels(index))
     except SceneError:
+        picture = Image.new("RGBA", (size, size))
+        what = "unreadable" if views.images[index].is_file() else "missing"
+    cell = on_checkerboard(picture, size)
+    pen = ImageDraw.Draw(cell)
+    if what:
         pen.line((0, 0, size, size), FRONT, 2)
         pen.line((0, size, size, 0), FRONT, 2)
-        what = "unreadable" if views.images[index].is_file() else "missing"
         pen.text((size / 2, size - 10), what, fill=FRONT, font=font(12), anchor="mm")
     pen.text((4, 2), str(index), fill=FRONT if index == 0 else INK, font=font(12), stroke_width=2, stroke_fill="white")
     return cell.convert("RGB")

@@ -12,6 +12,7 @@ from vfusion3d.errors import MeshError
 from vfusion3d.meshes.companions import Companions
 from vfusion3d.meshes.gltf import GltfFile
 from vfusion3d.meshes.mesh import AlphaMode, Mesh, MeshPart
+from vfusion3d.meshes.poly_data import poly_data
 
 if TYPE_CHECKING:
     import trimesh
@@ -185,21 +186,12 @@ def _wound_along(vertices: np.ndarray, faces: np.ndarray, normals: np.ndarray) -
 
 def _creased_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Unit normals ``[3 F, 3]`` of the faces' corners, smooth across UV seams, split at creases."""
-    from vtkmodules.util.numpy_support import numpy_to_vtk, numpy_to_vtkIdTypeArray, vtk_to_numpy
-    from vtkmodules.vtkCommonCore import vtkPoints
-    from vtkmodules.vtkCommonDataModel import vtkCellArray, vtkPolyData
+    from vtkmodules.util.numpy_support import vtk_to_numpy
     from vtkmodules.vtkFiltersCore import vtkPolyDataNormals
 
     positions, welded = np.unique(vertices, axis=0, return_inverse=True)
-    points, cells, data = vtkPoints(), vtkCellArray(), vtkPolyData()
-    points.SetData(numpy_to_vtk(positions, deep=1))
-    offsets = np.arange(0, 3 * len(faces) + 1, 3)
-    corners = np.ascontiguousarray(welded.reshape(-1)[faces].reshape(-1))
-    cells.SetData(numpy_to_vtkIdTypeArray(offsets, deep=1), numpy_to_vtkIdTypeArray(corners, deep=1))
-    data.SetPoints(points)
-    data.SetPolys(cells)
     smooth = vtkPolyDataNormals()
-    smooth.SetInputData(data)
+    smooth.SetInputData(poly_data(positions, welded.reshape(-1)[faces]))
     smooth.SetFeatureAngle(_CREASE_DEGREES)
     smooth.SplittingOn()
     smooth.ConsistencyOff()  # keeps the faces' order and winding

@@ -16,6 +16,7 @@ from vfusion3d.cameras import Cameras
 from vfusion3d.errors import MissingExtraError
 from vfusion3d.meshes.lighting import LAMBERT, Environment, Lighting, Lights, Vector
 from vfusion3d.meshes.mesh import Mesh, MeshPart
+from vfusion3d.meshes.poly_data import poly_data
 
 # What the window is drawn with on a machine without a display, in order of preference.
 _LINUX_WINDOWS = ("vtkEGLRenderWindow", "vtkOSOpenGLRenderWindow")
@@ -243,18 +244,10 @@ def _light(direction: Vector, colour: Vector) -> Any:
 
 
 def _actor(part: MeshPart, lighting: Lights | Environment | Literal["unlit", "normals"]) -> Any:
-    from vtkmodules.util.numpy_support import numpy_to_vtk, numpy_to_vtkIdTypeArray
-    from vtkmodules.vtkCommonCore import vtkPoints
-    from vtkmodules.vtkCommonDataModel import vtkCellArray, vtkPolyData
+    from vtkmodules.util.numpy_support import numpy_to_vtk
     from vtkmodules.vtkRenderingCore import vtkActor, vtkPolyDataMapper
 
-    points, cells, data = vtkPoints(), vtkCellArray(), vtkPolyData()
-    points.SetData(numpy_to_vtk(part.vertices, deep=1))
-    offsets = np.arange(0, 3 * len(part.faces) + 1, 3)
-    corners = np.ascontiguousarray(part.faces.reshape(-1))
-    cells.SetData(numpy_to_vtkIdTypeArray(offsets, deep=1), numpy_to_vtkIdTypeArray(corners, deep=1))
-    data.SetPoints(points)
-    data.SetPolys(cells)
+    data = poly_data(part.vertices, part.faces)
     if isinstance(lighting, Lights):
         data.GetPointData().SetNormals(numpy_to_vtk(part.normals, deep=1))
     colors = part.colours.copy()

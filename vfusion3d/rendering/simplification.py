@@ -6,15 +6,17 @@ import numpy as np
 
 from vfusion3d.rendering.topology import is_closed
 
-TARGETS = (1.0, 0.98, 0.96, 0.93, 0.9, 0.85, 0.8, 0.7, 0.6, 1.2, 1.5, 2.0, 4.0)
-"""Shares of the budget tried in turn until a result is closed."""
+AIMS = (1.0, 0.97, 0.93, 0.87, 0.8, 0.7, 0.6)
+"""Shares of the budget aimed at in turn."""
+SMALLEST_STEP = 0.98
+"""Share of the faces that a step must remove a part of to be worth a try."""
 
 
 def simplify(vertices: np.ndarray, faces: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
     """Collapse edges of a closed surface by their quadric error (Garland and Heckbert 1997, through VTK).
 
-    A surface that was closed stays closed, as 3D printers need it: where no closed surface is found within the
-    budget, more faces are kept.
+    A surface that was closed stays closed, as 3D printers need it: where one step to the budget tears a hole, smaller
+    ones are taken, and where those do not reach it either, more faces are kept.
 
     Args:
         vertices: ``[N, 3]``.
@@ -27,31 +29,37 @@ def simplify(vertices: np.ndarray, faces: np.ndarray, budget: int) -> tuple[np.n
     Raises:
         ValueError: if ``budget`` is under 4, the faces of a tetrahedron.
     """
-    from vtkmodules.util.numpy_support import numpy_to_vtk, numpy_to_vtkIdTypeArray, vtk_to_numpy
-    from vtkmodules.vtkCommonCore import vtkPoints
-    from vtkmodules.vtkCommonDataModel import vtkCellArray, vtkPolyData
-    from vtkmodules.vtkFiltersCore import vtkQuadricDecimation
-
     if budget < 4:
         raise ValueError(f"Argument `budget` must be at least 4 faces, but got {budget}.")
-    points, cells, data = vtkPoints(), vtkCellArray(), vtkPolyData()
-    points.SetData(numpy_to_vtk(np.ascontiguousarray(vertices), deep=1))
-    offsets, corners = np.arange(0, 3 * len(faces) + 1, 3), faces.astype(np.int64).ravel()
-    cells.SetData(numpy_to_vtkIdTypeArray(offsets, deep=1), numpy_to_vtkIdTypeArray(corners, deep=1))
-    data.SetPoints(points)
-    data.SetPolys(cells)
-    for share in TARGETS:
-        target = int(share * budget)
-        if target >= len(faces):
-            break
-        decimation = vtkQuadricDecimation()
-        decimation.SetInputData(data)
-        decimation.SetTargetReduction(1 - target / len(faces))
-        decimation.Update()
-        result = decimation.GetOutput()
-        fewer = vtk_to_numpy(result.GetPolys().GetConnectivityArray()).reshape(-1, 3).astype(np.int32)
-        if is_closed(fewer):
-            used, renumbered = np.unique(fewer, return_inverse=True)
-            places = vtk_to_numpy(result.GetPoints().GetData())[used].astype(np.float32)
-            return places, renumbered.reshape(-1, 3).astype(np.int32)
+    if len(faces) <= budget:
+        return vertices, faces
+    for aim in AIMS:
+        share = aim * budget / len(faces)
+        while share < SMALLEST_STEP:
+            fewer = _collapse(vertices, faces, int(share * len(faces)))
+            if is_closed(fewer[1]) and len(fewer[1]) < len(faces):
+                vertices, faces = fewer
+                share = aim * budget / len(faces)
+            else:
+                share **= 0.5
+            if len(faces) <= budget:
+                return vertices, faces
     return vertices, faces
+
+
+def _collapse(vertices: np.ndarray, faces: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:
+    """About ``target`` faces, closed or not."""
+    from vtkmodules.util.numpy_support import vtk_to_numpy
+    from vtkmodules.vtkFiltersCore import vtkQuadricDecimation
+
+    from vfusion3d.meshes.poly_data import poly_data
+
+    decimation = vtkQuadricDecimation()
+    decimation.SetInputData(poly_data(vertices, faces))
+    decimation.SetTargetReduction(1 - target / len(faces))
+    decimation.Update()
+    result = decimation.GetOutput()
+    fewer = vtk_to_numpy(result.GetPolys().GetConnectivityArray()).reshape(-1, 3).astype(np.int32)
+    used, renumbered = np.unique(fewer, return_inverse=True)
+    places = vtk_to_numpy(result.GetPoints().GetData())[used].astype(np.float32)
+    return places, renumbered.reshape(-1, 3).astype(np.int32)

@@ -1,7 +1,8 @@
-"""Textures baked from a radiance field: each texel is what a ray sees that meets the surface there."""
+"""Textures baked from a radiance field: each texel is what rays see that meet the surface there."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -18,8 +19,10 @@ Query = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 OUTSIDE, INSIDE = 0.2, 0.3
 """Where a texel's ray begins before the surface and ends behind it, world units."""
-SAMPLES = 16
-"""Samples of a texel's ray, closest at the surface."""
+RAYS, TILT = 3, math.pi / 4
+"""Rays of a texel, and the angle between them and the surface's normal: a soft field looks different from each side."""
+SAMPLES = 12
+"""Samples of a ray, closest at the surface."""
 _CANDIDATES = 1 << 21  # texels looked at together
 
 
@@ -49,9 +52,10 @@ def bake(
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """The texture of a mesh, baked by integrating the field along the surface's normals.
+    """The texture of a mesh, baked by integrating the field along short rays through its surface.
 
-    A field has no sharp surface: its colour is composited along a short ray from outside to inside, as a pixel's is.
+    A field has no sharp surface: its colour is composited along rays from outside to inside, as a pixel's is, and a
+    texel is the mean of what a few rays see that meet it from different sides.
 
     Args:
         query: The radiance field, in the frame of the vertices.
@@ -71,14 +75,16 @@ def bake(
     texels = rasterise(uv, faces, size)
     picture = np.full((size, size, 3), 128, dtype=np.uint8)
     covered = np.zeros((size, size), dtype=bool)
-    parts = np.array_split(np.arange(len(texels.face)), max(1, -(-len(texels.face) * SAMPLES // chunk)))
+    parts = np.array_split(np.arange(len(texels.face)), max(1, -(-len(texels.face) * RAYS * SAMPLES // chunk)))
     for number, part in enumerate(parts):
         corners, shares = faces[texels.face[part]], texels.shares[part][..., None]
         places = (vertices[corners] * shares).sum(1)
         directions = -(normals[corners] * shares).sum(1)
         directions /= np.linalg.norm(directions, axis=-1, keepdims=True).clip(1e-12)
         surface, inwards = (torch.from_numpy(a.astype(np.float32)).to(device) for a in (places, directions))
-        colours = _seen(query, surface, inwards, outside, inside)
+        rays = _around(inwards)
+        colours = _seen(query, surface.repeat(len(rays), 1), rays.flatten(0, 1), outside, inside)
+        colours = colours.view(rays.shape).mean(0)
         picture[texels.row[part], texels.column[part]] = (colours.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy()
         if progress is not None:
             progress(number + 1, len(parts))
@@ -87,6 +93,15 @@ def bake(
         row, column = distance_transform_edt(~covered, return_distances=False, return_indices=True)
         picture = picture[row, column]
     return picture
+
+
+def _around(axes: Tensor) -> Tensor:
+    """Unit vectors ``[RAYS, R, 3]`` at an angle of `TILT` around unit vectors ``[R, 3]``, evenly spread."""
+    least = torch.nn.functional.one_hot(axes.abs().argmin(-1), 3).to(axes)
+    side = torch.nn.functional.normalize(torch.linalg.cross(axes, least), dim=-1)
+    other = torch.linalg.cross(axes, side)
+    turn = torch.arange(RAYS, device=axes.device)[:, None, None] * (2 * math.pi / RAYS)
+    return axes * math.cos(TILT) + (side * turn.cos() + other * turn.sin()) * math.sin(TILT)
 
 
 @torch.no_grad()

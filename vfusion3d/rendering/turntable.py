@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vfusion3d.cameras import Cameras, fit_radius, on_sphere, pinhole
 from vfusion3d.errors import OutputError
@@ -114,6 +114,15 @@ def write_video(frames: np.ndarray, path: str | Path, frames_per_second: int = F
         raise OutputError(
             f"Video '{Path(path).name}' could not be encoded ({last.rstrip('.')}); leave out the format mp4."
         )
+
+
+def on_checkerboard(picture: Image.Image, size: int) -> Image.Image:
+    """An RGBA picture fitted into a square of a checkerboard, which shows where it is transparent; opaque RGBA."""
+    rows, columns = np.indices((size, size)) // 8
+    board = Image.fromarray(np.where((rows + columns) % 2, 205, 235).astype(np.uint8)).convert("RGBA")
+    fitted = ImageOps.contain(picture.convert("RGBA"), (size, size), Image.Resampling.BOX)
+    board.alpha_composite(fitted, ((size - fitted.width) // 2, (size - fitted.height) // 2))
+    return board
 
 
 def contact_sheet(images: Sequence[np.ndarray], columns: int, gap: int = 4) -> Image.Image:
