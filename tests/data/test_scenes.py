@@ -91,6 +91,37 @@ def test_the_file_is_what_nerfstudio_reads(tmp_path: Path) -> None:
         assert (tmp_path / "s" / frame["file_path"]).is_file()
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_nerfstudio_s_own_reader_gives_the_same_rays(tmp_path: Path) -> None:
+    parser = pytest.importorskip(
+        "nerfstudio.data.dataparsers.nerfstudio_dataparser", reason="nerfstudio is not installed", exc_type=ImportError
+    )
+    cameras = Cameras.cat([orbit(1, fov=30.0), orbit(2, fov=50.0)]).to(torch.float64)
+    depths = np.linspace(1, 3, 3 * 6 * 8, dtype=np.float32).reshape(3, 6, 8)
+    write_scene(tmp_path / "s", some_views(), cameras, depths=depths)
+    config = parser.NerfstudioDataParserConfig(
+        data=tmp_path / "s",
+        orientation_method="none",
+        center_method="none",
+        auto_scale_poses=False,
+        eval_mode="all",
+        load_3D_points=False,
+    )
+    read = config.setup().get_dataparser_outputs("train")
+    assert [path.name for path in read.image_filenames] == [
+        Path(name).name for name in Scene.load(tmp_path / "s").files
+    ]
+    origins, directions = cameras.rays(6, 8)
+    for view in range(3):
+        rays = read.cameras.generate_rays(camera_indices=view)
+        torch.testing.assert_close(rays.origins, origins[view].float().view(6, 8, 3))
+        torch.testing.assert_close(rays.directions, directions[view].float().view(6, 8, 3))
+    assert len(read.metadata["depth_filenames"]) == 3
+    scene = Scene.load(tmp_path / "s")
+    assert read.metadata["depth_unit_scale_factor"] == pytest.approx(scene.depth_scale)
+
+
 def test_intrinsics_that_differ_are_kept_per_frame(tmp_path: Path) -> None:
     cameras = Cameras.cat([orbit(1, fov=30.0), orbit(2, fov=50.0)])
     write_scene(tmp_path / "s", some_views(), cameras)

@@ -22,7 +22,7 @@ from vfusion3d.outputs import result_folder
 
 TRANSFORMS = "transforms.json"
 _OWN_KEY = "vfusion3d"  # nerfstudio ignores keys it does not know
-_DEPTH_SCALES = (1e-4, 1e-3, 1e-2, 1e-1)  # world units per step of a 16-bit picture: the finest that fits
+_DEPTH_SCALES = (1e-3, 1e-2, 1e-1)  # world units per step of a 16-bit picture: nerfstudio's default where it fits
 
 
 @dataclass(frozen=True)
@@ -216,8 +216,8 @@ def write_scene(
         info: Source, licence and the like.
         overwrite: Replace a scene that exists.
         depths: ``[V, H, W]`` float, distance along the viewing axis in world units, 0 where nothing is; written as
-            16-bit PNG files in steps of ``depth_unit_scale_factor``, which ``transforms.json`` tells (1e-4 world
-            units where the scene is near enough, 6.5 units; nerfstudio wants to be told it).
+            16-bit PNG files in steps of ``depth_unit_scale_factor``, which ``transforms.json`` tells (1e-3 world
+            units, nerfstudio's default, where the scene is nearer than 65.5 units).
         normals: ``[V, H, W, 3]`` float, unit length, world frame, 0 where nothing is; written as 8-bit RGB,
             ``(n + 1) / 2``, black where nothing is.
 
