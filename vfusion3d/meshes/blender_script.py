@@ -99,6 +99,10 @@ def _object(name: str, file: Path, material: Any) -> Any:
     mesh.loops.foreach_set("vertex_index", faces.ravel())
     mesh.polygons.add(len(faces))
     mesh.polygons.foreach_set("loop_start", np.arange(0, faces.size, 3, dtype=np.int32))
+    if bpy.app.version < (3, 6):
+        mesh.polygons.foreach_set("loop_total", np.full(len(faces), 3, dtype=np.int32))
+    if bpy.app.version < (4, 1):
+        mesh.use_auto_smooth = True  # or the normals below count for nothing
     colours = arrays["colours"].astype(np.float32) / 255.0
     rgb = colours[:, :3]
     colours[:, :3] = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
