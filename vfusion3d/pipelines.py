@@ -93,7 +93,8 @@ class Reconstruction:
 
         Args:
             resolution: Lattice points a side.
-            threshold: Density of the surface; the model's own by default.
+            threshold: Density of the surface; by default the model's own, or fitted to the renders if it has none
+                (`Triplanes.surface_threshold`).
             progress: Called with the lattice chunks done and in all.
             faces: Budget of triangles; all of them by default.
 
@@ -109,6 +110,7 @@ class Reconstruction:
         faces: int = MESH_FACES,
         size: int = TEXTURE_SIZE,
         progress: Progress | None = None,
+        threshold: float | None = None,
     ) -> SurfaceMesh:
         """The surface with a texture baked from the field; see `Triplanes.mesh` and `Triplanes.textured`.
 
@@ -117,13 +119,12 @@ class Reconstruction:
             faces: Budget of triangles.
             size: Texels a side.
             progress: Called with the lattice chunks done and in all, then with the parts of the texture.
+            threshold: Density of the surface, as `mesh`.
 
         Raises:
             EmptySurfaceError: if the density nowhere reaches the threshold.
         """
-        return self.triplanes.textured(
-            self.mesh(resolution, progress=progress, faces=faces), 0, size, progress=progress
-        )
+        return self.triplanes.textured(self.mesh(resolution, threshold, progress, faces), 0, size, progress=progress)
 
     def turntable(
         self,

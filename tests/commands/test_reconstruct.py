@@ -1,5 +1,6 @@
 import json
 import re
+from pathlib import Path
 
 import imageio.v3 as imageio
 import pytest
@@ -7,7 +8,7 @@ import torch
 import trimesh
 from PIL import Image, ImageDraw
 
-from vfusion3d import ReconstructorConfig, TriplaneReconstructor
+from vfusion3d import ImageTo3DPipeline, ReconstructorConfig, TriplaneReconstructor
 from vfusion3d.commands.reconstruct import FORMATS, build_parser, folder_names, run
 from vfusion3d.data.scenes import Scene
 from vfusion3d.errors import CheckpointError, OutputError, UsageError
@@ -102,13 +103,15 @@ def test_maps_are_a_scene(tmp_path, picture, model):
 
 
 def test_vertex_colours_millimetres_and_path(tmp_path, picture, model):
-    options = ["--texture-size", "0", "--formats", "glb", "obj", "stl", "mp4", "--millimetres", "42", "--path", "swing"]
+    options = ["--texture-size", "0", "--threshold", "0.4", "--millimetres", "42", "--path", "swing"]
+    options += ["--formats", "glb", "obj", "stl", "mp4"]
     assert call(picture, "--output", str(tmp_path / "o"), "--model", model, *FAST, *options) == 0
     folder = tmp_path / "o" / "ball"
     assert not (folder / "mesh.mtl").exists()
     assert trimesh.load(folder / "mesh.glb", force="mesh").visual.material.baseColorTexture is None
     assert trimesh.load(folder / "mesh.stl").extents.max() == pytest.approx(42)
     report = json.loads((folder / "report.json").read_text())
+    assert report["settings"]["threshold"] == 0.4
     assert report["mesh"]["texture"] is None and report["settings"]["turntable_path"] == "swing"
 
 
@@ -151,13 +154,29 @@ def test_folder_names():
     ]
 
 
+def with_threshold(model, folder, threshold):
+    """The same model with another `iso_threshold`."""
+    folder.mkdir()
+    config = json.loads((Path(model) / "config.json").read_text()) | {"iso_threshold": threshold}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "model.safetensors").symlink_to(f"{model}/model.safetensors")
+    return str(folder)
+
+
+def test_the_threshold_is_fitted_and_reported(tmp_path, picture, model):
+    other = with_threshold(model, tmp_path / "other", None)
+    options = ["--formats", "ply", "--resolution", "32", "--render-size", "16"]
+    assert call(picture, "--output", str(tmp_path / "o"), "--model", other, *options) == 0
+    report = json.loads((tmp_path / "o" / "ball" / "report.json").read_text())
+    [result] = ImageTo3DPipeline.from_pretrained(other, "cpu")(picture)
+    assert report["settings"]["threshold"] == pytest.approx(result.triplanes.surface_threshold(), abs=1e-4)
+    assert report["mesh"]["vertices"] == len(trimesh.load(tmp_path / "o" / "ball" / "mesh.ply").vertices)
+    assert report["mesh"]["volume"] == pytest.approx(result.mesh(32).volume, rel=0.01)
+
+
 def test_no_surface_names_the_picture(tmp_path, picture, model, capsys):
-    config = json.loads((tmp_path.__class__(model) / "config.json").read_text()) | {"iso_threshold": 1e9}
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "config.json").write_text(json.dumps(config))
-    (other / "model.safetensors").symlink_to(f"{model}/model.safetensors")
-    assert call(picture, "--output", str(tmp_path / "o"), "--model", str(other), *FAST) == 2
+    other = with_threshold(model, tmp_path / "other", 1e9)
+    assert call(picture, "--output", str(tmp_path / "o"), "--model", other, *FAST) == 2
     assert f"Picture '{picture}': The density stays under the threshold" in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
 
@@ -208,6 +227,7 @@ def test_bad_output_folder(tmp_path, picture, model, monkeypatch):
     [
         (["--formats", "glb", "fbx"], f"Format 'fbx' is unknown; choose from {', '.join(FORMATS)}"),
         (["--resolution", "4"], "--resolution must be between 16 and 1024, but got 4"),
+        (["--threshold", "0"], "--threshold"),
         (["--frames", "0"], "--frames"),
         (["--render-size", "5000"], "--render-size"),
         (["--faces", "3"], "--faces must be between 4 and 10000000, but got 3"),

@@ -83,6 +83,12 @@ def build_parser() -> ArgumentParser:
     )
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (auto)")
     add("--resolution", type=int, metavar="N", help="lattice points a side for the mesh (128)")
+    add(
+        "--threshold",
+        type=float,
+        metavar="DENSITY",
+        help="density at which the mesh's surface is drawn (that of the model, or else fitted to the object's renders)",
+    )
     add("--faces", type=int, metavar="N", help="triangles of the mesh at most (20000; with --texture-size 0 all)")
     add(
         "--texture-size",
@@ -159,6 +165,7 @@ def check_options(args: Any) -> None:
             raise UsageError(f"Format '{name}' is unknown; choose from {', '.join(FORMATS)}.")
     for option, value, low, high in (
         ("--resolution", args.resolution, 16, 1024),
+        ("--threshold", args.threshold, 1e-6, 1e6),
         ("--frames", args.frames, 1, 1000),
         ("--render-size", args.render_size, 16, 2048),
         ("--faces", args.faces, 4, 10_000_000),
@@ -225,7 +232,7 @@ def reconstruct_one(pipeline: ImageTo3DPipeline, picture: str, folder: Path, arg
         "fov": pipeline.fov if args.fov is None else args.fov,
         "background": args.background,
         "extent": pipeline.extent,
-        "iso_threshold": config.iso_threshold,
+        "threshold": config.iso_threshold if args.threshold is None else args.threshold,
     }
     seconds: dict[str, float] = {}
     report: dict[str, Any] = {
@@ -254,7 +261,9 @@ def reconstruct_one(pipeline: ImageTo3DPipeline, picture: str, folder: Path, arg
             [result] = pipeline.reconstruct([prepared])
         if meshes:
             with _timed(seconds, "mesh"), _bar(f"{folder.name}: mesh", "chunk") as progress:
-                mesh = result.mesh(settings["resolution"], progress=progress, faces=settings["faces"])
+                if settings["threshold"] is None:
+                    settings["threshold"] = round(result.triplanes.surface_threshold(), 4)
+                mesh = result.mesh(settings["resolution"], settings["threshold"], progress, settings["faces"])
             if texels and {"glb", "obj"} & set(meshes):
                 with _timed(seconds, "texture"), _bar(f"{folder.name}: texture", "part") as progress:
                     mesh = result.triplanes.textured(mesh, size=texels, progress=progress)

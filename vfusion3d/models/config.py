@@ -86,8 +86,8 @@ class ReconstructorConfig:
     """Samples placed by importance."""
     render_size: int = 384
     """Side in pixels of the renders the model was made for."""
-    iso_threshold: float = 1.0
-    """Density at which the surface of a mesh is drawn."""
+    iso_threshold: float | None = None
+    """Density at which the surface of a mesh is drawn; None fits it to each object's renders."""
     source_frame: SourceFrame = "upright_azimuth"
     """World the source camera is told in (`vfusion3d.cameras.frame_transform`)."""
 
@@ -172,7 +172,6 @@ _OPENLRM = ReconstructorConfig(
     image_mean=(0.0, 0.0, 0.0),
     image_std=(1.0, 1.0, 1.0),
     source_frame="source_relative",
-    iso_threshold=3.0,
     license="CC-BY-NC-4.0",
 )
 
@@ -233,7 +232,6 @@ PRESETS: dict[str, ReconstructorConfig] = {
         coarse_samples=32,
         fine_samples=24,
         render_size=192,
-        iso_threshold=2.5,
     ),
     "tiny": ReconstructorConfig(
         name="tiny",

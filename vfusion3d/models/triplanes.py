@@ -14,15 +14,19 @@ from vfusion3d.models.plane_lattice import PlaneLattice
 from vfusion3d.rendering import OccupancyGrid, RayColours, render_rays
 from vfusion3d.rendering.isosurface import SurfaceMesh, extract_isosurface, vertex_colours, vertex_normals
 from vfusion3d.rendering.parity import parity_rays, render_rays_parity
+from vfusion3d.rendering.silhouettes import fit_threshold
 from vfusion3d.rendering.simplification import simplify
 from vfusion3d.rendering.textbook import TextbookField
 from vfusion3d.rendering.texture import bake
+from vfusion3d.rendering.turntable import turntable_cameras
 from vfusion3d.rendering.unwrap import UNWRAP_SECONDS, unwrap
 from vfusion3d.rendering.volume import CHUNK_WITHOUT_GRADIENTS
 
 Sampler = Literal["exact", "parity"]
 TEXTURE_SIZE = 1024
 """Side of a texture in texels."""
+FIT_VIEWS, FIT_SIZE = 8, 64
+"""Views, and pixels a side, to which the threshold of a surface is fitted."""
 MOSTLY_EMPTY = 0.7
 """Largest share of occupied cells with which skipping the others pays."""
 
@@ -229,11 +233,25 @@ class Triplanes:
             colour.append(torch.cat([c for _, c in parts]))
         return torch.stack(density), torch.stack(colour)
 
+    @torch.no_grad()
+    def surface_threshold(self, index: int = 0) -> float:
+        """The density at which a mesh of one object covers what its renders cover.
+
+        See `vfusion3d.rendering.silhouettes.fit_threshold`; the views are those of a turntable that swings.
+
+        Raises:
+            EmptySurfaceError: if the renders are nowhere more opaque than a half.
+        """
+        cameras = turntable_cameras(FIT_VIEWS, path="swing").to(self.to_model).transform(self.to_model[index])
+        origins, directions = cameras.rays(FIT_SIZE, FIT_SIZE)
+        grid = self.occupancy(index)
+        return fit_threshold(grid, origins.reshape(-1, 3), directions.reshape(-1, 3), cull=grid.rays_that_meet)
+
     def mesh(
         self,
         index: int = 0,
         resolution: int = 128,
-        threshold: float = 1.0,
+        threshold: float | None = None,
         progress: Callable[[int, int], None] | None = None,
         coarse_to_fine: bool = False,
         faces: int | None = None,
@@ -243,7 +261,7 @@ class Triplanes:
         Args:
             index: Which object.
             resolution: Lattice points a side.
-            threshold: Density of the surface (`ReconstructorConfig.iso_threshold`).
+            threshold: Density of the surface; `surface_threshold` by default.
             progress: Called with the lattice parts done and in all.
             coarse_to_fine: Look for the surface on every fourth lattice point first: several times faster, and the
                 same but for separate pieces thinner than that.
@@ -252,6 +270,7 @@ class Triplanes:
         Raises:
             EmptySurfaceError: if the density nowhere reaches the threshold.
         """
+        threshold = self.surface_threshold(index) if threshold is None else threshold
         with torch.no_grad():
             field = self.object_field(index)
             # In the model's frame, whose cube the field fills and whose axes are those of the planes.

@@ -48,7 +48,7 @@ def simplify(vertices: np.ndarray, faces: np.ndarray, budget: int) -> tuple[np.n
 
 
 def _collapse(vertices: np.ndarray, faces: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:
-    """About ``target`` faces, closed or not."""
+    """About ``target`` faces, closed or not; every vertex has a place of its own."""
     from vtkmodules.util.numpy_support import vtk_to_numpy
     from vtkmodules.vtkFiltersCore import vtkQuadricDecimation
 
@@ -59,7 +59,12 @@ def _collapse(vertices: np.ndarray, faces: np.ndarray, target: int) -> tuple[np.
     decimation.SetTargetReduction(1 - target / len(faces))
     decimation.Update()
     result = decimation.GetOutput()
-    fewer = vtk_to_numpy(result.GetPolys().GetConnectivityArray()).reshape(-1, 3).astype(np.int32)
+    fewer = vtk_to_numpy(result.GetPolys().GetConnectivityArray()).reshape(-1, 3)
+    # Neighbours may end at one place, where the faces between them have no area.
+    places, number = np.unique(
+        vtk_to_numpy(result.GetPoints().GetData()).astype(np.float32), axis=0, return_inverse=True
+    )
+    fewer = number.reshape(-1)[fewer]
+    fewer = fewer[(fewer != np.roll(fewer, 1, axis=1)).all(1)]
     used, renumbered = np.unique(fewer, return_inverse=True)
-    places = vtk_to_numpy(result.GetPoints().GetData())[used].astype(np.float32)
-    return places, renumbered.reshape(-1, 3).astype(np.int32)
+    return places[used], renumbered.reshape(-1, 3).astype(np.int32)
