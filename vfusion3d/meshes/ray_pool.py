@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
@@ -50,7 +51,7 @@ class RayPool:
         ours = not ray.is_initialized()
         if ours:
             try:
-                ray.init(log_to_driver=False, logging_level="warning", include_dashboard=False)
+                ray.init(log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
             except Exception as error:  # Ray raises plain exceptions too
                 reason = " ".join(str(error).split()).rstrip(".")
                 raise UsageError(
