@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from vfusion3d.rendering.isosurface import extract_isosurface
-from vfusion3d.rendering.simplification import simplify
+from vfusion3d.rendering.simplification import _at_places, simplify
 from vfusion3d.rendering.topology import is_closed
 
 
@@ -38,6 +38,31 @@ def test_a_budget_too_small_to_stay_closed_is_passed(monkeypatch):
     monkeypatch.setattr("vfusion3d.rendering.simplification.is_closed", lambda faces: len(faces) > 450)
     _, faces = simplify(full.vertices, full.faces, 300)
     assert 300 * 1.5 <= len(faces) <= 600
+
+
+def test_short_edges_go_where_quadric_errors_tear_holes(monkeypatch):
+    full = extract_isosurface(two_balls, 0.0, 40)
+    monkeypatch.setattr("vfusion3d.rendering.simplification._collapse", lambda v, f, target: (v, f[1:]))
+    vertices, faces = simplify(full.vertices, full.faces, 1000)
+    assert 500 < len(faces) <= 1000 and is_closed(faces)
+    assert two_balls(torch.from_numpy(vertices)).abs().max() < 0.02
+    corners = vertices[faces].astype(np.float64)
+    volume = np.einsum("ij,ij->", np.cross(corners[:, 0], corners[:, 1]), corners[:, 2]) / 6
+    assert volume == pytest.approx(full.volume, rel=0.03)
+
+
+def test_an_open_surface_is_left_alone():
+    full = extract_isosurface(two_balls, 0.0, 16)
+    vertices, faces = simplify(full.vertices, full.faces[: len(full.faces) // 2], 100)
+    assert len(faces) == len(full.faces) // 2 and vertices is full.vertices
+
+
+def test_vertices_at_one_place_are_one():
+    """Two tetrahedra's worth of a pyramid whose base has an edge of no length."""
+    places = np.array([[0, 0, 1], [0, 0, 0], [1, 0, 0], [1, 0, 0], [0, 1, 0]], dtype=np.float32)
+    faces = np.array([[0, 1, 2], [0, 2, 3], [0, 3, 4], [0, 4, 1], [4, 2, 1], [4, 3, 2]])
+    vertices, welded = _at_places(places, faces)
+    assert len(vertices) == 4 and len(welded) == 4 and is_closed(welded) and welded.dtype == np.int32
 
 
 def test_no_budget():

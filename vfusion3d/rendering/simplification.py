@@ -6,17 +6,18 @@ import numpy as np
 
 from vfusion3d.rendering.topology import is_closed
 
-AIMS = (1.0, 0.97, 0.93, 0.87, 0.8, 0.7, 0.6)
-"""Shares of the budget aimed at in turn."""
 SMALLEST_STEP = 0.98
-"""Share of the faces that a step must remove a part of to be worth a try."""
+"""Share of the faces beyond which steps of the quadric error are too small to be worth a try."""
+GROWTH = 1.1
+"""Factor between the lengths of one round of edges and the next."""
 
 
 def simplify(vertices: np.ndarray, faces: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
-    """Collapse edges of a closed surface by their quadric error (Garland and Heckbert 1997, through VTK).
+    """Collapse edges of a closed surface, which stays closed, as 3D printers need it.
 
-    A surface that was closed stays closed, as 3D printers need it: where one step to the budget tears a hole, smaller
-    ones are taken, and where those do not reach it either, more faces are kept.
+    By their quadric error (Garland and Heckbert 1997, through VTK), in smaller steps where a large one tears a hole.
+    What cannot be reached so is reached by collapsing short edges (Manifold), which tears none but follows the shape
+    less well.
 
     Args:
         vertices: ``[N, 3]``.
@@ -33,17 +34,35 @@ def simplify(vertices: np.ndarray, faces: np.ndarray, budget: int) -> tuple[np.n
         raise ValueError(f"Argument `budget` must be at least 4 faces, but got {budget}.")
     if len(faces) <= budget:
         return vertices, faces
-    for aim in AIMS:
-        share = aim * budget / len(faces)
-        while share < SMALLEST_STEP:
-            fewer = _collapse(vertices, faces, int(share * len(faces)))
-            if is_closed(fewer[1]) and len(fewer[1]) < len(faces):
-                vertices, faces = fewer
-                share = aim * budget / len(faces)
-            else:
-                share **= 0.5
-            if len(faces) <= budget:
-                return vertices, faces
+    share = budget / len(faces)
+    while len(faces) > budget:
+        fewer = _collapse(vertices, faces, int(share * len(faces)))
+        if is_closed(fewer[1]) and len(fewer[1]) < len(faces):
+            vertices, faces = fewer
+            share = budget / len(faces)
+        elif share < SMALLEST_STEP:
+            share **= 0.5
+        else:
+            return _collapse_short_edges(vertices, faces, budget)
+    return vertices, faces
+
+
+def _collapse_short_edges(vertices: np.ndarray, faces: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
+    """Collapse ever longer edges until few enough faces are left and the surface is closed."""
+    from manifold3d import Error, Manifold, Mesh
+
+    solid = Manifold(Mesh(vertices.astype(np.float32), faces.astype(np.uint32)))
+    if solid.status() != Error.NoError:
+        return vertices, faces
+    size = float(np.ptp(vertices, axis=0).max())
+    tolerance = 1e-3 * size
+    while tolerance < size:
+        solid = solid.simplify(tolerance)
+        tolerance *= GROWTH
+        if 0 < solid.num_tri() <= budget:
+            fewer = _at_places(solid.to_mesh().vert_properties[:, :3], solid.to_mesh().tri_verts)
+            if is_closed(fewer[1]):
+                return fewer
     return vertices, faces
 
 
@@ -59,12 +78,16 @@ def _collapse(vertices: np.ndarray, faces: np.ndarray, target: int) -> tuple[np.
     decimation.SetTargetReduction(1 - target / len(faces))
     decimation.Update()
     result = decimation.GetOutput()
-    fewer = vtk_to_numpy(result.GetPolys().GetConnectivityArray()).reshape(-1, 3)
-    # Neighbours may end at one place, where the faces between them have no area.
-    places, number = np.unique(
-        vtk_to_numpy(result.GetPoints().GetData()).astype(np.float32), axis=0, return_inverse=True
+    return _at_places(
+        vtk_to_numpy(result.GetPoints().GetData()),
+        vtk_to_numpy(result.GetPolys().GetConnectivityArray()).reshape(-1, 3),
     )
-    fewer = number.reshape(-1)[fewer]
-    fewer = fewer[(fewer != np.roll(fewer, 1, axis=1)).all(1)]
-    used, renumbered = np.unique(fewer, return_inverse=True)
+
+
+def _at_places(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same surface with one vertex per place: where neighbours share one, the faces between them go."""
+    places, number = np.unique(vertices.astype(np.float32), axis=0, return_inverse=True)
+    faces = number.reshape(-1)[faces]
+    faces = faces[(faces != np.roll(faces, 1, axis=1)).all(1)]
+    used, renumbered = np.unique(faces, return_inverse=True)
     return places[used], renumbered.reshape(-1, 3).astype(np.int32)
