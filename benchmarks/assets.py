@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate
 from tqdm import tqdm
 
 from vfusion3d import ImageTo3DPipeline
@@ -46,8 +47,9 @@ def compare(scene: Triplanes, mesh: SurfaceMesh, cameras: Cameras, size: int) ->
     mask = views[:, 3:]
     shown = views[:, :3] * mask + 1 - mask
 
-    own = (wanted - (1 - opacity)) / opacity.clamp_min(1e-6)
-    best = torch.where(opacity > 0.5, own.clamp(0, 1), 1.0)
+    own = ((wanted - (1 - opacity)) / opacity.clamp_min(1e-6)).clamp(0, 1)
+    solid = avg_pool2d((interpolate(opacity, scale_factor=4, mode="bilinear") > 0.5).float(), 4)
+    best = own * solid + 1 - solid
 
     def over(region: Tensor) -> float:
         return float(foreground_psnr(shown, wanted, region).nanmean())
@@ -55,7 +57,7 @@ def compare(scene: Triplanes, mesh: SurfaceMesh, cameras: Cameras, size: int) ->
     return {
         "psnr": over((mask > 0.99) & (opacity > 0.99)),
         "foreground_psnr": over((mask > 0.5) | (opacity > 0.5)),
-        "ceiling": float(foreground_psnr(best, wanted, opacity > 0.5).nanmean()),
+        "ceiling": float(foreground_psnr(best, wanted, (solid > 0.5) | (opacity > 0.5)).nanmean()),
         "iou": float(mask_iou(mask, opacity).mean()),
     }
 

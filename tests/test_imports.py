@@ -38,10 +38,11 @@ MAY_IMPORT = {
     "errors": set(),
     "alpha": set(),
     "outputs": {"errors"},
+    "poly_data": set(),
     "cameras": {"errors"},
-    "rendering": {"errors", "outputs", "alpha", "cameras"},
+    "rendering": {"errors", "outputs", "alpha", "poly_data", "cameras"},
     "data": {"errors", "outputs", "cameras"},
-    "meshes": {"errors", "outputs", "cameras", "data"},  # a mesh is rendered into a scene folder
+    "meshes": {"errors", "outputs", "poly_data", "cameras", "data"},  # a mesh is rendered into a scene folder
     "metrics": {"errors", "cameras"},
     "preprocessing": {"errors", "cameras"},
     "models": {"errors", "outputs", "alpha", "cameras", "rendering"},

@@ -12,7 +12,7 @@ from vfusion3d.errors import MeshError
 from vfusion3d.meshes.companions import Companions
 from vfusion3d.meshes.gltf import GltfFile
 from vfusion3d.meshes.mesh import AlphaMode, Mesh, MeshPart
-from vfusion3d.meshes.poly_data import poly_data
+from vfusion3d.poly_data import poly_data
 
 if TYPE_CHECKING:
     import trimesh

@@ -16,7 +16,7 @@ from vfusion3d.cameras import Cameras
 from vfusion3d.errors import MissingExtraError
 from vfusion3d.meshes.lighting import LAMBERT, Environment, Lighting, Lights, Vector
 from vfusion3d.meshes.mesh import Mesh, MeshPart
-from vfusion3d.meshes.poly_data import poly_data
+from vfusion3d.poly_data import poly_data
 
 # What the window is drawn with on a machine without a display, in order of preference.
 _LINUX_WINDOWS = ("vtkEGLRenderWindow", "vtkOSOpenGLRenderWindow")

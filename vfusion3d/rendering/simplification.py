@@ -71,7 +71,7 @@ def _collapse(vertices: np.ndarray, faces: np.ndarray, target: int) -> tuple[np.
     from vtkmodules.util.numpy_support import vtk_to_numpy
     from vtkmodules.vtkFiltersCore import vtkQuadricDecimation
 
-    from vfusion3d.meshes.poly_data import poly_data
+    from vfusion3d.poly_data import poly_data
 
     decimation = vtkQuadricDecimation()
     decimation.SetInputData(poly_data(vertices, faces))

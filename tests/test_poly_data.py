@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vfusion3d.meshes.poly_data import poly_data
+from vfusion3d.poly_data import poly_data
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.int64, np.uint32])
