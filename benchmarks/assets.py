@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 from pathlib import Path
@@ -34,8 +35,8 @@ from vfusion3d.rendering.turntable import turntable_cameras
 
 
 @torch.no_grad()
-def compare(scene: Triplanes, mesh: SurfaceMesh, cameras: Cameras, size: int) -> dict[str, float]:
-    """Figures of one object's mesh against its volume, from cameras ``[V]``."""
+def compare(scene: Triplanes, mesh: SurfaceMesh, cameras: Cameras, size: int) -> dict[str, float | None]:
+    """Figures of one object's mesh against its volume, from cameras ``[V]``; None where no pixel counts."""
     volume = scene.render(cameras.unsqueeze(0), size, size)
     wanted, opacity = volume.rgb[0].clamp(0, 1), volume.opacity[0]
     with tempfile.TemporaryDirectory() as folder:
@@ -51,13 +52,14 @@ def compare(scene: Triplanes, mesh: SurfaceMesh, cameras: Cameras, size: int) ->
     solid = avg_pool2d((interpolate(opacity, scale_factor=4, mode="bilinear") > 0.5).float(), 4)
     best = own * solid + 1 - solid
 
-    def over(region: Tensor) -> float:
-        return float(foreground_psnr(shown, wanted, region).nanmean())
+    def over(region: Tensor, picture: Tensor = shown) -> float | None:
+        mean = float(foreground_psnr(picture, wanted, region).nanmean())
+        return None if math.isnan(mean) else mean
 
     return {
         "psnr": over((mask > 0.99) & (opacity > 0.99)),
         "foreground_psnr": over((mask > 0.5) | (opacity > 0.5)),
-        "ceiling": float(foreground_psnr(best, wanted, (solid > 0.5) | (opacity > 0.5)).nanmean()),
+        "ceiling": over((solid > 0.5) | (opacity > 0.5), best),
         "iou": float(mask_iou(mask, opacity).mean()),
     }
 
@@ -102,10 +104,8 @@ def main() -> int:
         for kind in ("vertex_colours", "texture"):
             figures = row[kind]
             name = f"{Path(row['picture']).stem[:15]} {kind}"
-            print(
-                f"{name:32}{figures['psnr']:8.2f}{figures['foreground_psnr']:18.2f}{figures['ceiling']:9.2f}"
-                f"{figures['iou']:8.4f}"
-            )
+            shown = ["n/a" if value is None else f"{value:.4g}" for value in figures.values()]
+            print(f"{name:32}{shown[0]:>8}{shown[1]:>18}{shown[2]:>9}{shown[3]:>8}")
     return 0
 
 

@@ -68,5 +68,6 @@ def test_the_script(script: dict[str, Any], tmp_path: Path, monkeypatch: Any, ca
     assert script["main"]() == 0
     [row] = json.loads(capsys.readouterr().out)["results"]
     assert set(row["texture"]) == set(row["vertex_colours"]) == {"psnr", "foreground_psnr", "ceiling", "iou"}
+    assert row["texture"]["psnr"] is None  # a random volume is nowhere opaque
     monkeypatch.setattr(sys, "argv", ["assets.py", str(tmp_path / "no.png"), "--model", str(tmp_path / "model")])
     assert script["main"]() == 2 and "no.png" in capsys.readouterr().err

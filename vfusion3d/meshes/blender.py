@@ -33,7 +33,7 @@ class BlenderSettings:
     """How to draw with Blender.
 
     Args:
-        command: The ``blender`` executable (4.2 or newer), or a Python that has the package ``bpy``.
+        command: The ``blender`` executable (tried: 3.4), or a Python that has the package ``bpy`` (tried: 4.5).
         samples: Cycles' samples per pixel.
 
     Raises:
