@@ -21,7 +21,7 @@ OUTSIDE, INSIDE = 0.2, 0.3
 """Where a texel's ray begins before the surface and ends behind it, world units."""
 RAYS, TILT = 3, math.pi / 4
 """Rays of a texel, and the angle between them and the surface's normal: a soft field looks different from each side."""
-SAMPLES = 12
+SAMPLES = 8
 """Samples of a ray, closest at the surface."""
 _CANDIDATES = 1 << 21  # texels looked at together
 
