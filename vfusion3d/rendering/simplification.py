@@ -32,8 +32,6 @@ def simplify(vertices: np.ndarray, faces: np.ndarray, budget: int) -> tuple[np.n
     """
     if budget < 4:
         raise ValueError(f"Argument `budget` must be at least 4 faces, but got {budget}.")
-    if len(faces) <= budget:
-        return vertices, faces
     share = budget / len(faces)
     while len(faces) > budget:
         fewer = _collapse(vertices, faces, int(share * len(faces)))
@@ -60,7 +58,8 @@ def _collapse_short_edges(vertices: np.ndarray, faces: np.ndarray, budget: int) 
         solid = solid.simplify(tolerance)
         tolerance *= GROWTH
         if 0 < solid.num_tri() <= budget:
-            fewer = _at_places(solid.to_mesh().vert_properties[:, :3], solid.to_mesh().tri_verts)
+            mesh = solid.to_mesh()
+            fewer = _at_places(mesh.vert_properties[:, :3], mesh.tri_verts)
             if is_closed(fewer[1]):
                 return fewer
     return vertices, faces
