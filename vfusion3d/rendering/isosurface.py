@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vfusion3d.errors import MeshError
 from vfusion3d.rendering.lattice import Lattice, PointLattice, Progress, near_surface
-from vfusion3d.rendering.topology import is_closed, pieces, weld
+from vfusion3d.rendering.topology import is_closed, pieces, weld, without_unused
 from vfusion3d.rendering.unwrap import Unwrapping
 
 Field = Callable[[Tensor], Tensor]
@@ -145,8 +145,7 @@ def keep_large_pieces(vertices: np.ndarray, faces: np.ndarray, min_share: float)
     volume = np.bincount(of_face, _face_volumes(vertices, faces), minlength=count)
     area = np.where(volume > 0, area, 0)
     kept_face = ((area > 0) & (area >= min_share * area.max()))[of_face]
-    used, renumbered = np.unique(faces[kept_face], return_inverse=True)
-    return vertices[used], renumbered.reshape(-1, 3).astype(np.int32)
+    return without_unused(vertices, faces[kept_face])
 
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

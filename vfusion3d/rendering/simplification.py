@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vfusion3d.rendering.topology import is_closed
+from vfusion3d.rendering.topology import is_closed, weld, without_unused
 
 SMALLEST_STEP = 0.98
 """Share of the faces beyond which steps of the quadric error are too small to be worth a try."""
@@ -85,8 +85,6 @@ def _collapse(vertices: np.ndarray, faces: np.ndarray, target: int) -> tuple[np.
 
 def _at_places(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The same surface with one vertex per place: where neighbours share one, the faces between them go."""
-    places, number = np.unique(vertices.astype(np.float32), axis=0, return_inverse=True)
-    faces = number.reshape(-1)[faces]
-    faces = faces[(faces != np.roll(faces, 1, axis=1)).all(1)]
-    used, renumbered = np.unique(faces, return_inverse=True)
-    return places[used], renumbered.reshape(-1, 3).astype(np.int32)
+    vertices = vertices.astype(np.float32)
+    faces = weld(vertices, faces)
+    return without_unused(vertices, faces[(faces != np.roll(faces, 1, axis=1)).all(1)])

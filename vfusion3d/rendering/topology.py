@@ -9,8 +9,14 @@ from scipy.sparse.csgraph import connected_components
 
 def weld(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Faces ``[M, 3]`` with one number for all vertices ``[N, 3]`` at one place (texture seams repeat them)."""
-    _, number = np.unique(vertices, axis=0, return_inverse=True)
-    return number.reshape(-1)[faces]
+    _, first, place = np.unique(vertices, axis=0, return_index=True, return_inverse=True)
+    return first[place.reshape(-1)][faces]
+
+
+def without_unused(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The vertices that faces use, and the faces renumbered to int32."""
+    used, renumbered = np.unique(faces, return_inverse=True)
+    return vertices[used], renumbered.reshape(-1, 3).astype(np.int32)
 
 
 def is_closed(faces: np.ndarray) -> bool:
