@@ -33,5 +33,13 @@ class UsageError(VFusion3DError, ValueError):
     """An option or a combination of options that cannot be used."""
 
 
+class TrainingError(VFusion3DError, RuntimeError):
+    """Training that had to end; raised in every process alike, after the last good checkpoint was named."""
+
+
+class TrainingTerminated(TrainingError):
+    """Training that was told to end by SIGTERM, and did so after a whole step with a checkpoint."""
+
+
 class MissingExtraError(VFusion3DError, ImportError):
     """An optional dependency that is not installed; the message names the pip command."""
