@@ -62,7 +62,7 @@ class RecipeInCheckpoint(SaveConfigCallback):
             raise _changed_recipe("The checkpoint", changed)
 
     def _recipe(self, trainer: Trainer) -> dict[str, Any]:
-        """Data and schedules, with global batch sizes and the names in lists, without what may change."""
+        """Data and schedules, with samples per step and the names in lists, without what may change."""
         document = json.loads(self.parser.dump(self.config, format="json", skip_none=False))
 
         def kept(key: str, value: Any) -> Any:
@@ -73,7 +73,7 @@ class RecipeInCheckpoint(SaveConfigCallback):
             if isinstance(value, list):
                 return [kept("", item) for item in value]
             if key == "batch_size" and isinstance(value, int):
-                return value * trainer.world_size
+                return value * trainer.world_size * trainer.accumulate_grad_batches
             return value
 
         return {key: kept(key, document.get(key)) for key in ("data", *SCHEDULES)}

@@ -23,7 +23,7 @@ def _world() -> tuple[int, int]:
 
 
 class EpochSampler(DistributedSampler[tuple[int, int]]):
-    """Yields ``(epoch, sample)`` pairs of this process, cut to whole global batches.
+    """Yields ``(epoch, sample)`` pairs of this process, cut to whole training steps.
 
     A dataset is told the epoch with each index, so persistent workers need not be told when one ends. It is a
     `DistributedSampler` because Lightning would shard any other sampler a second time.
@@ -32,7 +32,7 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
         samples: Samples per epoch, over all processes.
         items: Things the samples are drawn from; sample ``s`` shows item ``s % items``, and an order visits each
             item once before it visits one again.
-        batch_size: Per process.
+        batch_size: Samples per step and process, those of accumulated batches together.
         seed: The run's seed.
         shuffle: Whether the order is random.
 

@@ -109,7 +109,7 @@ class ProceduralDataModule(MultiViewDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Fresh objects in every epoch."""
         sampler = EpochSampler(
-            self.samples_per_epoch, self.samples_per_epoch, self.batch_size, self.seed, shuffle=False
+            self.samples_per_epoch, self.samples_per_epoch, self.step_batch_size, self.seed, shuffle=False
         )
         return ResumableLoader(self._dataset(self.seed), sampler, self.batch_size, self.num_workers)
 

@@ -280,7 +280,7 @@ class RenderedDataModule(MultiViewDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Random views in a random order; every scene comes once before one comes again."""
         assert self._train is not None, "setup() comes first"
-        sampler = EpochSampler(self.samples_per_epoch, len(self._train), self.batch_size, self.seed, shuffle=True)
+        sampler = EpochSampler(self.samples_per_epoch, len(self._train), self.step_batch_size, self.seed, shuffle=True)
         return ResumableLoader(self._train, sampler, self.batch_size, self.num_workers)
 
     def val_dataloader(self) -> Any:
