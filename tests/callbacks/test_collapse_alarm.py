@@ -123,7 +123,7 @@ def test_a_plain_back_is_no_mirror_image():
 
 def test_stop_ends_training(tmp_path):
     alarm = CollapseAlarm(objects=1, size=16, patience=1, stop=True)
-    with pytest.raises(TrainingError, match="the objects are empty: .*; training ended, and no checkpoint had been"):
+    with pytest.raises(TrainingError, match=r"the objects are empty: .*; training ended, and no checkpoint had been"):
         validate(tmp_path, Fixed(*COLLAPSED["empty"]), alarm)
 
 

@@ -62,13 +62,14 @@ class Journal(Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         per_step = len(batch["images"]) * trainer.world_size * trainer.accumulate_grad_batches
+        drawn = zip(batch["epoch"].tolist(), batch["sample"].tolist(), strict=True)
         line = {
             "step": -(-pl_module.samples_seen // per_step),
             "epoch": trainer.current_epoch,
             "lr": round(trainer.optimizers[0].param_groups[0]["lr"], 12),
             "resolution": pl_module.render_resolution,
             "samples_seen": pl_module.samples_seen,
-            "samples": [[int(e), int(s), self.noise[int(s)]] for e, s in zip(batch["epoch"], batch["sample"])],
+            "samples": [[epoch, sample, self.noise[sample]] for epoch, sample in drawn],
             "loss": float(outputs["loss"]),
         }
         with open(self.folder / f"journal_{trainer.global_rank}.jsonl", "a") as file:
@@ -99,6 +100,7 @@ def fit(
     data = ProceduralDataModule(
         samples_per_epoch=samples, batch_size=batch_size, resolution=24, views=2, val_samples=2, num_workers=workers
     )
+    keep: dict[str, Any] = {"save_top_k": -1, "auto_insert_metric_name": False}
     trainer = Trainer(
         accelerator="cpu",
         devices=devices,
@@ -118,9 +120,9 @@ def fit(
             SkipNonFinite(),
             *([EMAWeightAveraging(decay=0.8)] if ema else []),
             Journal(folder, kill, fail),
-            ModelCheckpoint(folder, "step{step}", every_n_train_steps=every, save_top_k=-1),
-            ModelCheckpoint(folder, "epoch{step}", every_n_epochs=1, save_top_k=-1, save_on_train_epoch_end=True),
-            ModelCheckpoint(folder, "validated{step}", save_top_k=-1, save_on_train_epoch_end=False),
+            ModelCheckpoint(folder, "step{step}", every_n_train_steps=every, **keep),
+            ModelCheckpoint(folder, "epoch{step}", every_n_epochs=1, save_on_train_epoch_end=True, **keep),
+            ModelCheckpoint(folder, "validated{step}", mode="max", save_on_train_epoch_end=False, **keep),
             *callbacks,
         ],
         **options,

@@ -9,6 +9,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from tests.training.resumed import fit, journal
 from vfusion3d.errors import UsageError
 
+ENDS = ["epoch2", "epoch4", "validated2", "validated4"]
+"""Checkpoints at the end of an epoch, and of a validation."""
+
 
 def check(whole, first, second, start=None):
     """A run stopped and resumed against the uninterrupted one."""
@@ -36,15 +39,11 @@ def test_the_run_is_what_it_should_be(straight):
     rates = [s["lr"] for s in steps]
     assert rates[3] == pytest.approx(1e-3) and rates[2] < rates[1] and rates[5] < rates[3]
     assert [s["samples_seen"] for s in steps] == [4, 8, 12, 16, 20, 24]
-    names = {path.name for path in straight.glob("*.ckpt")}
-    assert names == {f"step{k}.ckpt" for k in range(1, 7)} | {
-        f"{w}{k}.ckpt" for w in ("epoch", "validated") for k in (2, 4, 6)
-    }
+    names = {path.stem for path in straight.glob("*.ckpt")}
+    assert names == {*map("step{}".format, range(1, 7)), *ENDS, "epoch6", "validated6"}
 
 
-@pytest.mark.parametrize(
-    "name", ["step1", "step2", "step3", "step4", "step5", "epoch2", "epoch4", "validated2", "validated4"]
-)
+@pytest.mark.parametrize("name", ["step1", "step2", "step3", "step4", "step5", *ENDS])
 def test_from_every_checkpoint(straight, tmp_path, name):
     fit(tmp_path, straight / f"{name}.ckpt", samples=8, batch_size=2, accumulate=2, ema=True)
     check(straight, straight, tmp_path)
