@@ -182,7 +182,9 @@ class ShardSet:
             if "key" not in columns:
                 raise ShardError(f"The file {self.location}/{name} has no column 'key', so its labels belong nowhere.")
             for column in columns:
-                if column != "key" and column in owner:
+                if column == "key":
+                    continue
+                if column in owner:
                     raise ShardError(
                         f"The column {column!r} is in {owner[column]} and in {name} of {self.location}; remove one."
                     )
