@@ -5,5 +5,15 @@ from vfusion3d.callbacks.export_model import ExportModel
 from vfusion3d.callbacks.learning_rate_restart import LearningRateRestart
 from vfusion3d.callbacks.novel_views import NovelViewSheets
 from vfusion3d.callbacks.resolution_schedule import ResolutionSchedule
+from vfusion3d.callbacks.throughput import Throughput
+from vfusion3d.callbacks.turntables import Turntables
 
-__all__ = ["CameraNoise", "ExportModel", "LearningRateRestart", "NovelViewSheets", "ResolutionSchedule"]
+__all__ = [
+    "CameraNoise",
+    "ExportModel",
+    "LearningRateRestart",
+    "NovelViewSheets",
+    "ResolutionSchedule",
+    "Throughput",
+    "Turntables",
+]
