@@ -11,6 +11,7 @@ COMMANDS = {
     "reconstruct": "one picture (or many) to a textured 3D asset",
     "render": "meshes to posed views",
     "data": "convert, check and look at scene folders",
+    "export": "a training checkpoint to a model folder",
 }
 TRAINING = {
     "fit": "train: vfusion3d fit --config recipes/nano/reconstructor.yaml",

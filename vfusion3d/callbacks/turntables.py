@@ -62,7 +62,7 @@ class Turntables(Callback):
         """The input of one object, and the cameras of a turn around it with the input's field of view."""
         images, source = batch["images"][index, :1], batch_cameras(batch)[index, :1]
         turn = turntable_cameras(self.frames, fov=fov_from_focal(float(source.intrinsics[0, 0])))
-        cameras = Cameras.cat([source, turn.to(source)])
+        cameras = Cameras.cat([source, turn.to(source.poses)])
         return {
             "images": torch.cat([images, images.new_zeros(self.frames, *images.shape[1:])])[None],
             "poses": cameras.poses[None],

@@ -5,31 +5,33 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from argparse import ArgumentError
 from dataclasses import asdict, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 
-from vfusion3d.callbacks import CameraNoise, LearningRateRestart, ResolutionSchedule
+from vfusion3d.callbacks import CameraNoise, LearningRateRestart, ResolutionSchedule, Throughput
 from vfusion3d.commands.arguments import one_line
 from vfusion3d.data.held_out import excluded_names
-from vfusion3d.errors import CheckpointError, UsageError, VFusion3DError
+from vfusion3d.errors import CheckpointError, MissingExtraError, UsageError, VFusion3DError
 from vfusion3d.outputs import CANNOT_WRITE, output_errors
 from vfusion3d.recipes import find_recipe, list_recipes
-from vfusion3d.training.checkpoint_io import WholeCheckpointIO
+from vfusion3d.training.checkpoint_io import WholeCheckpointIO, read_checkpoint
+from vfusion3d.training.export import RECIPE
 from vfusion3d.training.module import SETTINGS, settings_from_plain
 
-_RECIPE = "vfusion3d_recipe"  # key of a checkpoint
 _PER_MACHINE = ("num_workers", "cache_gib", "root")
 """Settings of the data that a resumed run may change."""
 
@@ -47,7 +49,7 @@ class RecipeInCheckpoint(SaveConfigCallback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Plain text, so that checkpoints load with ``weights_only=True``."""
-        checkpoint[_RECIPE] = json.dumps(self.recipe)
+        checkpoint[RECIPE] = json.dumps(self.recipe)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Compare.
@@ -55,9 +57,9 @@ class RecipeInCheckpoint(SaveConfigCallback):
         Raises:
             UsageError: naming the settings that differ.
         """
-        if trainer.state.fn != TrainerFn.FITTING or _RECIPE not in checkpoint:
+        if trainer.state.fn != TrainerFn.FITTING or RECIPE not in checkpoint:
             return
-        changed = _differences(json.loads(checkpoint[_RECIPE]), self.recipe)
+        changed = _differences(json.loads(checkpoint[RECIPE]), self.recipe)
         if changed:
             raise _changed_recipe("The checkpoint", changed)
 
@@ -116,7 +118,7 @@ class TrainingCLI(LightningCLI):
                 "--ckpt_path best is known only to the process that trained; give the .ckpt file, in the checkpoints "
                 "folder of its run."
             )
-        checkpoint = None if path is None or _is_lightnings(path) else _read_checkpoint(path)
+        checkpoint = None if path is None or _is_lightnings(path) else read_checkpoint(path)
         try:
             super().instantiate_classes()
         except (ValueError, MisconfigurationException) as error:
@@ -126,43 +128,42 @@ class TrainingCLI(LightningCLI):
             if isinstance(cause, VFusion3DError) or not isinstance(cause, (ValueError, MisconfigurationException)):
                 raise cause from cause.__cause__
             raise UsageError(f"{one_line(str(cause))}; correct the recipe or the option.") from error
+        except ModuleNotFoundError as error:
+            if "wandb" not in str(error):
+                raise
+            raise MissingExtraError("WandbLogger needs Weights & Biases: pip install wandb.") from error
         if checkpoint is not None:
             _check_recipe(path, checkpoint, self.model)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Append the schedules to the trainer's callbacks, and let it write checkpoints whole."""
+        """Add the schedules, speed and time left, and the usual loggers; let the trainer write checkpoints whole."""
         schedules = [self._get(self.config_init, key) for key in SCHEDULES]
         config = {**self._get(self.config_init, "trainer", default={}), **kwargs}
-        trainer = self._instantiate_trainer(config, [schedule for schedule in schedules if schedule is not None])
+        if config.get("logger") in (None, True):
+            config["logger"] = _usual_loggers(config.get("default_root_dir") or os.getcwd())
+        callbacks = [schedule for schedule in schedules if schedule is not None]
+        if not any(isinstance(callback, Throughput) for callback in config.get("callbacks") or []):
+            callbacks.append(Throughput())
+        trainer = self._instantiate_trainer(config, callbacks)
         strategy = trainer.strategy  # those that shard a model write in ways of their own
         if type(strategy) in (SingleDeviceStrategy, DDPStrategy) and type(strategy.checkpoint_io) is TorchCheckpointIO:
             strategy.checkpoint_io = WholeCheckpointIO()
         return trainer
 
 
+def _usual_loggers(root: str) -> list[Logger]:
+    """TensorBoard and a table, in one folder."""
+    board = TensorBoardLogger(root, version=SLURMEnvironment.job_id())
+    restarts = os.environ.get("SLURM_RESTART_COUNT")  # a requeued job must not begin the table of its first run anew
+    version = f"version_{board.version}" + (f"_restart_{restarts}" if restarts else "")
+    # The table's logger warns of the other's files.
+    warnings.filterwarnings("ignore", "Experiment logs directory .* exists and is not empty", UserWarning)
+    return [board, CSVLogger(root, version=version)]
+
+
 def _is_lightnings(path: str) -> bool:
     """Whether ``--ckpt_path`` is a word, an address or a folder of shards that Lightning looks up itself."""
     return path in ("last", "hpc") or path.startswith("registry") or "://" in path or os.path.isdir(path)
-
-
-def _read_checkpoint(path: str) -> dict[str, Any]:
-    """A training checkpoint, its tensors still on the disk.
-
-    Raises:
-        CheckpointError: if there is none.
-    """
-    if not os.path.isfile(path):
-        raise CheckpointError(f"The checkpoint {path} does not exist or may not be read; check --ckpt_path.")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        complete = {"state_dict", "pytorch-lightning_version"} <= checkpoint.keys()
-    except Exception:  # torch raises many types on damaged files
-        complete = False
-    if not complete:
-        raise CheckpointError(
-            f"The checkpoint {path} is truncated or was not written by a training run; give a .ckpt file of a run."
-        )
-    return checkpoint
 
 
 def _check_recipe(path: str, checkpoint: dict[str, Any], model: LightningModule) -> None:

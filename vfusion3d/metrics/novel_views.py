@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -37,6 +39,9 @@ class NovelViewMetrics(Metric):
     Several processes may score the same object, as validation on them does where the number does not divide: objects
     are told apart by their index, so the means do not depend on the number of processes.
 
+    Args:
+        settings: As of every `torchmetrics.Metric`.
+
     Example:
         >>> import torch
         >>> metrics = NovelViewMetrics()
@@ -53,8 +58,8 @@ class NovelViewMetrics(Metric):
     objects: list[Tensor]
     figures: list[Tensor]
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
         self.add_state("objects", default=[], dist_reduce_fx="cat")
         self.add_state("figures", default=[], dist_reduce_fx="cat")
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from vfusion3d import __version__
 from vfusion3d.alpha import over_white
 from vfusion3d.cameras import Cameras
 from vfusion3d.data.batches import MultiViewBatch, batch_cameras, require_pixels
@@ -19,6 +20,7 @@ from vfusion3d.data.resize import area_resize
 from vfusion3d.errors import UsageError
 from vfusion3d.metrics.novel_views import NovelViewMetrics
 from vfusion3d.models import ReconstructorConfig, Rendering, TriplaneReconstructor, Triplanes
+from vfusion3d.training.export import MODEL
 from vfusion3d.training.losses import LossWeights, PerceptualLoss, inside_loss, opacity_loss, total_variation
 from vfusion3d.training.optimisation import OptimizerSettings, build_optimizer
 from vfusion3d.training.patches import crop_patches, patch_anchors, recentre_inputs
@@ -157,8 +159,9 @@ class ReconstructorTraining(LightningModule):
         return build_optimizer(self.model, self.optimizer_settings)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the progress that the schedules depend on."""
+        """Keep the progress that the schedules depend on, and what the weights are of."""
         checkpoint["samples_seen"] = self.samples_seen
+        checkpoint[MODEL] = {"config": self.model.config.to_dict(), "version": __version__}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore it."""
