@@ -245,7 +245,7 @@ def test_recipe_files(complain, options, words):
         ("data", {"class_path": "vfusion3d.RenderedDataModule", "init_args": {"root": "x"}}, "x does not exist; name"),
         ("resolution.epochs", [-1], "`epochs` must hold positive numbers, but got [-1.0]; correct the recipe"),
         ("resolution.resolutions", "big", "resolutions: expected list, but got big"),
-        ("ckpt_path", "missing.ckpt", "missing.ckpt does not exist ... check --ckpt_path"),
+        ("ckpt_path", "missing.ckpt", "missing.ckpt does not exist ... check the path"),
         ("ckpt_path", "text.ckpt", "text.ckpt is truncated or was not written by a training run; give"),
         ("ckpt_path", "state.ckpt", "state.ckpt is truncated or was not written by a training run; give"),
         ("ckpt_path", "foreign.ckpt", "foreign.ckpt belongs to another architecture ... give"),

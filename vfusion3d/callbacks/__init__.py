@@ -6,7 +6,10 @@ from vfusion3d.callbacks.export_model import ExportModel
 from vfusion3d.callbacks.learning_rate_restart import LearningRateRestart
 from vfusion3d.callbacks.novel_views import NovelViewSheets
 from vfusion3d.callbacks.resolution_schedule import ResolutionSchedule
+from vfusion3d.callbacks.save_on_sigterm import SaveOnSigterm
 from vfusion3d.callbacks.skip_nonfinite import SkipNonFinite
+from vfusion3d.callbacks.throughput import Throughput
+from vfusion3d.callbacks.turntables import Turntables
 
 __all__ = [
     "CameraNoise",
@@ -15,5 +18,8 @@ __all__ = [
     "LearningRateRestart",
     "NovelViewSheets",
     "ResolutionSchedule",
+    "SaveOnSigterm",
     "SkipNonFinite",
+    "Throughput",
+    "Turntables",
 ]

@@ -12,14 +12,16 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
+from vfusion3d import __version__
 from vfusion3d.alpha import over_white
 from vfusion3d.cameras import Cameras
 from vfusion3d.data.batches import MultiViewBatch, batch_cameras, require_pixels
 from vfusion3d.data.randomness import unit_noise
 from vfusion3d.data.resize import area_resize
 from vfusion3d.errors import UsageError
-from vfusion3d.metrics import psnr
-from vfusion3d.models import ReconstructorConfig, TriplaneReconstructor, Triplanes
+from vfusion3d.metrics.novel_views import NovelViewMetrics
+from vfusion3d.models import ReconstructorConfig, Rendering, TriplaneReconstructor, Triplanes
+from vfusion3d.training.export import MODEL
 from vfusion3d.training.losses import LossWeights, PerceptualLoss, inside_loss, opacity_loss, total_variation
 from vfusion3d.training.optimisation import OptimizerSettings, build_optimizer
 from vfusion3d.training.patches import crop_patches, patch_anchors, recentre_inputs
@@ -128,6 +130,7 @@ class ReconstructorTraining(LightningModule):
         delivered."""
         self.camera_noise: CameraNoiseLike | None = None
         self._perceptual = PerceptualLoss(losses.trunk, losses.trunk_weights) if losses.perceptual else None
+        self._scores = NovelViewMetrics()
         self.save_hyperparameters(
             {
                 "architecture": architecture,
@@ -167,8 +170,9 @@ class ReconstructorTraining(LightningModule):
         self._boundary.reached(self.trainer, self.samples_seen)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the progress that the schedules depend on, as it was after the last whole step."""
+        """Keep the progress that the schedules depend on, as of the last whole step, and what the weights are of."""
         checkpoint["samples_seen"] = self.samples_seen
+        checkpoint[MODEL] = {"config": self.model.config.to_dict(), "version": __version__}
         self._boundary.save(self.trainer, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -192,28 +196,44 @@ class ReconstructorTraining(LightningModule):
         self.samples_seen += count * self.trainer.world_size
         return loss
 
-    def validation_step(self, batch: MultiViewBatch, batch_idx: int) -> Tensor:
-        """PSNR of whole renders, averaged per picture: of the non-input views, or of the input if there is no other.
+    def validation_step(self, batch: MultiViewBatch, batch_idx: int) -> Rendering:
+        """Score whole renders of the non-input views, or of the input if there is no other: `NovelViewMetrics`.
 
         Returns:
-            The renders of all views on white, ``[B, V, 3, H, W]``.
+            The renders of all views, of the pictures' size, on white.
         """
-        return self._log_psnr("val/psnr", batch)
+        return self._score(batch)
 
-    def test_step(self, batch: MultiViewBatch, batch_idx: int) -> Tensor:
+    def on_validation_epoch_end(self) -> None:
+        """Log ``val/psnr``, ``val/foreground_psnr``, ``val/ssim`` and ``val/iou``."""
+        self._log_scores("val")
+
+    def test_step(self, batch: MultiViewBatch, batch_idx: int) -> Rendering:
         """As validation."""
-        return self._log_psnr("test/psnr", batch)
+        return self._score(batch)
 
-    def _log_psnr(self, name: str, batch: MultiViewBatch) -> Tensor:
-        prediction, target = self.render_views(batch), over_white(batch["images"])
-        first = min(1, target.shape[1] - 1)
-        value = psnr(prediction[:, first:], target[:, first:]).mean()
-        self.log(name, value, prog_bar=True, batch_size=len(target), sync_dist=True)
-        return prediction
+    def on_test_epoch_end(self) -> None:
+        """Log ``test/psnr`` and so on."""
+        self._log_scores("test")
 
-    def predict_step(self, batch: MultiViewBatch, batch_idx: int) -> Tensor:
-        """Renders on white of all views, ``[B, V, 3, H, W]``."""
+    def predict_step(self, batch: MultiViewBatch, batch_idx: int) -> Rendering:
+        """Renders of all views, of the pictures' size, on white."""
         return self.render_views(batch)
+
+    def _score(self, batch: MultiViewBatch) -> Rendering:
+        rendered, images = self.render_views(batch), batch["images"]
+        novel = slice(min(1, images.shape[1] - 1), None)
+        target, mask = over_white(images)[:, novel], images[:, novel, 3:]
+        self._scores.update(rendered.rgb[:, novel], rendered.opacity[:, novel], target, mask, batch["sample"])
+        return rendered
+
+    def _log_scores(self, stage: str) -> None:
+        """Log the means, which are the same in all processes, and start anew."""
+        if not self._scores.update_called:
+            return
+        for name, value in self._scores.compute().items():
+            self.log(f"{stage}/{name}", value, prog_bar=name == "psnr")
+        self._scores.reset()
 
     # -- pieces --------------------------------------------------------------------------------------------
     def reconstruct(self, batch: MultiViewBatch, noise: bool = False) -> Triplanes:
@@ -309,7 +329,7 @@ class ReconstructorTraining(LightningModule):
         return unit[:, :, None, None, None]
 
     @torch.no_grad()
-    def render_views(self, batch: MultiViewBatch) -> Tensor:
-        """Renders on white of all views, ``[B, V, 3, H, W]``, of the pictures' size."""
+    def render_views(self, batch: MultiViewBatch) -> Rendering:
+        """Renders on white of all views, of the pictures' size."""
         rendered = self.reconstruct(batch).render(batch_cameras(batch), *batch["images"].shape[-2:])
-        return rendered.rgb.float()
+        return Rendering(*(picture.float() for picture in rendered))
