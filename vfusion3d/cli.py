@@ -22,7 +22,7 @@ TRAINING = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a subcommand; returns the exit code (0 done, 1 a bug, 2 bad input, 130 interrupted by Ctrl-C, 143 by SIGTERM)."""
+    """Run a subcommand; returns the exit code (0 done, 1 a bug, 2 bad input, 130 after Ctrl-C, 143 after SIGTERM)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments:
         print(_help())

@@ -270,7 +270,7 @@ def main(arguments: list[str]) -> int:
 
 def _terminated(number: int, frame: FrameType | None) -> None:
     """SIGTERM while nothing is being trained; `SaveOnSigterm` answers it then."""
-    raise TrainingTerminated("The run was told to end (SIGTERM) before its first step; nothing is lost.")
+    raise TrainingTerminated("The run was told to end (SIGTERM) while it was not training; nothing is lost.")
 
 
 def _check_files(arguments: list[str]) -> None:

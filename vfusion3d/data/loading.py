@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
@@ -139,6 +140,11 @@ def shares(total: int, weights: Sequence[float]) -> list[int]:
     return whole
 
 
+def _outlive_sigterm(worker: int) -> None:
+    """A signal to the whole process group ends training after a step, which needs the workers until then."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 class ResumableLoader(DataLoader[Any]):
     """A `DataLoader` over an `EpochSampler` that knows how far into which epoch it is.
 
@@ -156,6 +162,7 @@ class ResumableLoader(DataLoader[Any]):
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
             drop_last=True,
+            worker_init_fn=_outlive_sigterm,
         )
         self._received = 0
 
