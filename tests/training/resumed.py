@@ -22,10 +22,11 @@ from vfusion3d.data import ProceduralDataModule
 from vfusion3d.training import LossWeights, OptimizerSettings, PatchSettings, ReconstructorTraining
 
 
-def module(**changes: Any) -> ReconstructorTraining:
+def module(weights: str | None, **changes: Any) -> ReconstructorTraining:
     torch.manual_seed(0)
     return ReconstructorTraining(
         "tiny",
+        weights=weights,
         losses=LossWeights(perceptual=0.0, l2=1.0, opacity=0.1),
         optimizer=OptimizerSettings(**changes),
         patches=PatchSettings(size=8, foreground=0.5),
@@ -87,7 +88,7 @@ def fit(
     workers: int = 0,
     ema: bool = False,
     kind: str = "adamw",
-    every: int = 1,
+    weights: str | None = None,
     kill: int | None = None,
     fail: int | None = None,
     callbacks: tuple[Callback, ...] = (),
@@ -96,7 +97,7 @@ def fit(
     """Train, with a checkpoint after every step, epoch and validation; three stages and a restart in three epochs."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    model = module(kind=kind)
+    model = module(weights, kind=kind)
     data = ProceduralDataModule(
         samples_per_epoch=samples, batch_size=batch_size, resolution=24, views=2, val_samples=2, num_workers=workers
     )
@@ -120,7 +121,7 @@ def fit(
             SkipNonFinite(),
             *([EMAWeightAveraging(decay=0.8)] if ema else []),
             Journal(folder, kill, fail),
-            ModelCheckpoint(folder, "step{step}", every_n_train_steps=every, **keep),
+            ModelCheckpoint(folder, "step{step}", every_n_train_steps=1, **keep),
             ModelCheckpoint(folder, "epoch{step}", every_n_epochs=1, save_on_train_epoch_end=True, **keep),
             ModelCheckpoint(folder, "validated{step}", mode="max", save_on_train_epoch_end=False, **keep),
             *callbacks,

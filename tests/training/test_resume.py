@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from tests.training.resumed import fit, journal
 from vfusion3d.errors import UsageError
+from vfusion3d.training import ReconstructorTraining
 
 ENDS = ["epoch2", "epoch4", "validated2", "validated4"]
 """Checkpoints at the end of an epoch, and of a validation."""
@@ -91,3 +92,16 @@ def test_epochs_are_whole_steps(tmp_path):
     """Otherwise the last step of an epoch would be a smaller one, and another one on two processes."""
     fit(tmp_path, epochs=1, samples=7, batch_size=1, accumulate=2)
     assert [len(s["samples"]) for s in journal(tmp_path)] == [2, 2, 2]
+
+
+def test_warm_start_is_another_verb(straight, tmp_path):
+    """Weights alone: the schedules, the samples and the optimiser start anew."""
+    trained = ReconstructorTraining.load_from_checkpoint(straight / "step6.ckpt", weights_only=True)
+    trained.model.save_pretrained(tmp_path / "model")
+    fit(tmp_path / "warm", samples=8, batch_size=2, accumulate=2, epochs=1, weights=str(tmp_path / "model"))
+    cold, warm = journal(straight)[:2], journal(tmp_path / "warm")
+    decided = ("step", "epoch", "resolution", "samples", "samples_seen")
+    assert [[s[key] for key in decided] for s in warm] == [[s[key] for key in decided] for s in cold]
+    assert warm[0]["lr"] > 0 and all(abs(a["loss"] - b["loss"]) > 1e-4 for a, b in zip(warm, cold, strict=True))
+    state = torch.load(tmp_path / "warm" / "step1.ckpt", weights_only=True)
+    assert {float(s["step"]) for s in state["optimizer_states"][0]["state"].values()} == {1.0}
