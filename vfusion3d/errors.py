@@ -25,6 +25,10 @@ class SceneError(VFusion3DError, ValueError):
     """A scene folder (transforms.json and images) that cannot be used."""
 
 
+class ShardError(VFusion3DError, ValueError):
+    """A shard set (tar files and Parquet metadata) that cannot be used."""
+
+
 class OutputError(VFusion3DError, OSError):
     """A result that cannot be written."""
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -13,9 +15,9 @@ class Pairs(torch.utils.data.Dataset):
         return index
 
 
-def on_rank(monkeypatch: pytest.MonkeyPatch, world: int, rank: int, **options: int) -> EpochSampler:
+def on_rank(monkeypatch: pytest.MonkeyPatch, world: int, rank: int, **options: Any) -> EpochSampler:
     monkeypatch.setattr(loading, "_world", lambda: (world, rank))
-    return EpochSampler(**{"samples": 22, "items": 5, "batch_size": 4, "seed": 0, "shuffle": True, **options})  # type: ignore[arg-type]
+    return EpochSampler(**{"samples": 22, "items": [5], "batch_size": 4, "seed": 0, "shuffle": True, **options})  # type: ignore[arg-type]
 
 
 def test_two_processes_equal_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,11 +76,11 @@ def test_a_new_epoch_forgets_where_an_old_one_was_cut_short(monkeypatch: pytest.
 
 
 def test_validation_never_changes_and_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
-    sampler = FixedEpochSampler(3)
+    sampler = FixedEpochSampler([3])
     sampler.set_epoch(3)
     assert list(sampler) == [(0, 0), (0, 1), (0, 2)]
     monkeypatch.setattr(loading, "_world", lambda: (2, 1))
-    assert list(FixedEpochSampler(3)) == [(0, 1), (0, 0)]
+    assert list(FixedEpochSampler([3])) == [(0, 1), (0, 0)]
 
 
 def test_an_epoch_shorter_than_a_batch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
