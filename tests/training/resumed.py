@@ -115,7 +115,7 @@ def fit(
         num_sanity_val_steps=0,
         default_root_dir=folder,
         callbacks=[
-            ResolutionSchedule([8, 16, 24], [1, 1.5, 0.5]),
+            ResolutionSchedule([8, 16, 24], [1, 1.25, 0.75]),
             LearningRateRestart(1e-3, [1.5, 1.5], warmup_steps=1, warmup_fraction=0.2),
             CameraNoise(targets="both"),
             SkipNonFinite(),

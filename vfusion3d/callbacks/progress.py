@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -33,6 +34,11 @@ def samples_seen(module: LightningModule) -> int:
     if not isinstance(seen, int):
         raise UsageError(f"{type(module).__name__} does not count `samples_seen`, which the schedules need.")
     return seen
+
+
+def samples_per_step(trainer: Trainer, batch: Any) -> int:
+    """Training samples of one optimiser step over all processes, given a batch."""
+    return len(batch["images"]) * trainer.world_size * trainer.accumulate_grad_batches
 
 
 def output_folder(trainer: Trainer, given: str | None, *parts: str) -> Path:

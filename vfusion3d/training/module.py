@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -21,6 +22,7 @@ from vfusion3d.data.resize import area_resize
 from vfusion3d.errors import UsageError
 from vfusion3d.metrics.novel_views import NovelViewMetrics
 from vfusion3d.models import ReconstructorConfig, Rendering, TriplaneReconstructor, Triplanes
+from vfusion3d.models.checkpoints import load_encoder, read_encoder
 from vfusion3d.training.export import MODEL
 from vfusion3d.training.losses import LossWeights, PerceptualLoss, inside_loss, opacity_loss, total_variation
 from vfusion3d.training.optimisation import OptimizerSettings, build_optimizer
@@ -74,6 +76,14 @@ def settings_from_plain(cls: type[S], value: S | dict[str, Any]) -> S:
     return cls(**{key: tuple(item) if isinstance(item, list) else item for key, item in value.items()})
 
 
+def _encoder(config: ReconstructorConfig, weights: str) -> tuple[Path, dict[str, Tensor]]:
+    if config.encoder == "vit":
+        raise UsageError(
+            "Argument `encoder_weights` is for DINOv2 encoders, but the architecture's is 'vit': set it to null."
+        )
+    return read_encoder(weights)
+
+
 class CameraNoiseLike(Protocol):
     """What `vfusion3d.callbacks.CameraNoise` gives the module."""
 
@@ -91,13 +101,18 @@ class ReconstructorTraining(LightningModule):
         architecture: Preset of `vfusion3d.ReconstructorConfig`.
         changes: Fields of the preset to change.
         weights: Checkpoint to start from (anything `TriplaneReconstructor.from_pretrained` takes); then
-            ``architecture`` and ``changes`` are ignored.
+            ``architecture``, ``changes`` and ``encoder_weights`` are ignored.
+        encoder_weights: Where a DINOv2 encoder starts (paper: pretrained): a name on the Hugging Face hub such as
+            ``facebook/dinov2-base``, a folder or a weight file; None for random weights.
         losses: Loss weights.
         optimizer: Its settings (AdamW as in the paper).
         patches: What is rendered per step.
         inputs: How inputs are prepared.
         gradient_checkpointing: Recompute the decoder's layers in the backward pass.
         seed: Decides patches, borders, backgrounds and jitter, together with a sample's index and epoch.
+
+    Raises:
+        CheckpointError: if weights to start from are not to be had or do not fit.
     """
 
     def __init__(
@@ -105,6 +120,7 @@ class ReconstructorTraining(LightningModule):
         architecture: str = "nano",
         changes: dict[str, Any] | None = None,
         weights: str | None = None,
+        encoder_weights: str | None = None,
         losses: LossWeights = LossWeights(),
         optimizer: OptimizerSettings = OptimizerSettings(),
         patches: PatchSettings = PatchSettings(),
@@ -115,10 +131,18 @@ class ReconstructorTraining(LightningModule):
         super().__init__()
         losses, optimizer = settings_from_plain(LossWeights, losses), settings_from_plain(OptimizerSettings, optimizer)
         patches, inputs = settings_from_plain(PatchSettings, patches), settings_from_plain(InputSettings, inputs)
-        if weights is None:
-            self.model = TriplaneReconstructor(ReconstructorConfig.preset(architecture, **(changes or {})))
-        else:
+        # What may be missing comes first: random weights of a large model take minutes.
+        encoder: tuple[Path, dict[str, Tensor]] | None = None
+        if weights is not None:
             self.model = TriplaneReconstructor.from_pretrained(weights).train()
+        else:
+            config = ReconstructorConfig.preset(architecture, **(changes or {}))
+            encoder = None if encoder_weights is None else _encoder(config, encoder_weights)
+        self._perceptual = PerceptualLoss(losses.trunk, losses.trunk_weights) if losses.perceptual else None
+        if weights is None:
+            self.model = TriplaneReconstructor(config)
+        if encoder is not None:
+            load_encoder(self.model, *encoder)
         self.model.gradient_checkpointing_enable(gradient_checkpointing)
         self.losses, self.optimizer_settings, self.patches, self.inputs = losses, optimizer, patches, inputs
         self.seed = seed
@@ -129,13 +153,13 @@ class ReconstructorTraining(LightningModule):
         """Side of the picture patches are cut from, or a (low, high) range to draw it from per sample; None: as
         delivered."""
         self.camera_noise: CameraNoiseLike | None = None
-        self._perceptual = PerceptualLoss(losses.trunk, losses.trunk_weights) if losses.perceptual else None
         self._scores = NovelViewMetrics()
         self.save_hyperparameters(
             {
                 "architecture": architecture,
                 "changes": dict(changes or {}),
                 "weights": weights,
+                "encoder_weights": encoder_weights,
                 "losses": dataclasses.asdict(losses),
                 "optimizer": dataclasses.asdict(optimizer),
                 "patches": dataclasses.asdict(patches),
