@@ -14,14 +14,14 @@ ENDS = ["epoch2", "epoch4", "validated2", "validated4"]
 """Checkpoints at the end of an epoch, and of a validation."""
 
 
-def check(whole, first, second, start=None):
-    """A run stopped and resumed against the uninterrupted one."""
-    straight, before, after = journal(whole), journal(first), journal(second)
-    start = after[0]["step"] - 1 if start is None else start
-    joined = [step for step in before if step["step"] <= start] + after
+def check(whole, *runs):
+    """Runs, each resumed from the one before, against the uninterrupted one."""
+    straight, parts = journal(whole), [journal(run) for run in runs]
+    ends = [part[0]["step"] for part in parts[1:]] + [len(straight) + 1]
+    joined = [step for part, end in zip(parts, ends, strict=True) for step in part if step["step"] < end]
     assert [{**s, "loss": None} for s in joined] == [{**s, "loss": None} for s in straight]
     assert [s["loss"] for s in joined] == pytest.approx([s["loss"] for s in straight], rel=1e-4)
-    weights = [torch.load(folder / "weights.pt", weights_only=True) for folder in (whole, second)]
+    weights = [torch.load(folder / "weights.pt", weights_only=True) for folder in (whole, runs[-1])]
     for key, value in weights[0].items():
         torch.testing.assert_close(weights[1][key], value, atol=2e-5, rtol=1e-4)
 
@@ -58,7 +58,7 @@ def test_with_another_accumulation(straight, tmp_path, name, batch_size):
     check(straight, straight, tmp_path)
 
 
-@pytest.mark.parametrize("batch", [1, 2, 5, 7, 8, 9, 12])
+@pytest.mark.parametrize("batch", [3, 4, 7, 8, 9, 12])
 def test_stopped_by_an_exception_in_any_batch(straight, tmp_path, batch):
     """The checkpoint that Lightning writes then, also within an accumulation, is one of a whole step."""
     rescue = ModelCheckpoint(
@@ -76,9 +76,8 @@ def test_twice_with_workers_and_muon(tmp_path):
     fit(tmp_path / "whole", **options)
     fit(tmp_path / "a", epochs=1, **options)
     fit(tmp_path / "b", tmp_path / "a" / "step1.ckpt", **options)
-    check(tmp_path / "whole", tmp_path / "a", tmp_path / "b")
     fit(tmp_path / "c", tmp_path / "b" / "step5.ckpt", **options)
-    check(tmp_path / "whole", tmp_path / "b", tmp_path / "c", start=0)
+    check(tmp_path / "whole", tmp_path / "a", tmp_path / "b", tmp_path / "c")
 
 
 def test_other_samples_per_step_are_refused(straight, tmp_path):

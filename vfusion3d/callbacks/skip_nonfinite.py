@@ -40,6 +40,10 @@ class SkipNonFinite(Callback):
         """Those since the last one that was taken."""
         self._losses: list[Tensor] = []
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Nothing is left of a step that an error cut short."""
+        self._losses = []
+
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Keep the loss of each batch that the step is made of; it is looked at when the step is taken."""
         self._losses.append(loss.detach())
@@ -77,10 +81,6 @@ class SkipNonFinite(Callback):
     ) -> None:
         """Log the count."""
         pl_module.log("skipped_steps", float(self.skipped))
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Nothing is left of a step that an interruption cut short."""
-        self._losses = []
 
     def state_dict(self) -> dict[str, int]:
         """The counts."""

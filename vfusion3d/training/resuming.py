@@ -16,8 +16,9 @@ _BATCHES = "epoch_loop.batch_progress"
 class StepBoundary:
     """The progress of a run after its last whole optimiser step.
 
-    Gradients that are being accumulated are in no checkpoint, so a checkpoint written meanwhile holds the progress as
-    it was before them: the weights have not changed since, and a resumed run sees those batches again.
+    Gradients that are being accumulated are in no checkpoint, nor is what an error cut short. So a checkpoint written
+    meanwhile holds the progress as it was before: the weights have not changed since, and a resumed run sees those
+    batches again.
     """
 
     def __init__(self) -> None:
@@ -25,7 +26,7 @@ class StepBoundary:
 
     def reached(self, trainer: Trainer, samples_seen: int) -> None:
         """Remember the progress; to be called before training, and after every batch."""
-        if trainer.accumulate_grad_batches > 1 and (self._after is None or not _within_a_step(trainer)):
+        if self._after is None or not _within_a_step(trainer):
             self._after = samples_seen, copy.deepcopy(trainer.fit_loop.state_dict())
 
     def save(self, trainer: Trainer, checkpoint: dict[str, Any]) -> None:
@@ -55,9 +56,10 @@ class StepBoundary:
 
 
 def _within_a_step(trainer: Trainer) -> bool:
-    """Whether gradients of earlier batches wait for more; the last batch of an epoch always ends a step."""
+    """Whether a batch is at work, or gradients of earlier ones wait for more; an epoch's last batch ends a step."""
     progress = trainer.fit_loop.epoch_loop.batch_progress
-    return progress.current.ready % trainer.accumulate_grad_batches != 0 and not progress.is_last_batch
+    at_work = progress.current.processed < progress.current.ready
+    return at_work or (progress.current.ready % trainer.accumulate_grad_batches != 0 and not progress.is_last_batch)
 
 
 def _layout(trainer: Trainer) -> dict[str, int]:
