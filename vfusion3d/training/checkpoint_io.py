@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,9 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 
 from vfusion3d.errors import CheckpointError
 from vfusion3d.outputs import atomic_file, output_errors
+
+ABANDONED = 3600.0
+"""Seconds after which half a checkpoint that nobody writes to is taken for a killed process' leavings."""
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -31,6 +36,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         with output_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(path.parent)
         with atomic_file(path) as file:
             try:
                 torch.save(checkpoint, file)
@@ -38,6 +44,14 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 if isinstance(error.__context__, OSError):  # what the disk said before torch failed to end its archive
                     raise error.__context__ from None
                 raise
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what a process killed while it wrote a checkpoint has left: it is large, and nobody else will."""
+    for partial in folder.glob(".*.ckpt.*.partial"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - partial.stat().st_mtime > ABANDONED:
+                partial.unlink()
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
