@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -245,7 +246,7 @@ def test_recipe_files(complain, options, words):
         ("data", {"class_path": "vfusion3d.RenderedDataModule", "init_args": {"root": "x"}}, "x does not exist; name"),
         ("resolution.epochs", [-1], "`epochs` must hold positive numbers, but got [-1.0]; correct the recipe"),
         ("resolution.resolutions", "big", "resolutions: expected list, but got big"),
-        ("ckpt_path", "missing.ckpt", "missing.ckpt does not exist ... check --ckpt_path"),
+        ("ckpt_path", "missing.ckpt", "missing.ckpt does not exist ... check the path"),
         ("ckpt_path", "text.ckpt", "text.ckpt is truncated or was not written by a training run; give"),
         ("ckpt_path", "state.ckpt", "state.ckpt is truncated or was not written by a training run; give"),
         ("ckpt_path", "foreign.ckpt", "foreign.ckpt belongs to another architecture ... give"),
@@ -294,6 +295,50 @@ def test_interruption(files, tmp_path, monkeypatch, capsys):
     assert main(["reconstruct", "ball.png", "--output", str(tmp_path / "out"), "--model", "model"]) == 130
     assert capsys.readouterr().err == "vfusion3d reconstruct: interrupted.\n"
     assert not (tmp_path / "out").exists()
+
+
+def test_full_disk_while_checkpointing(files, tmp_path, monkeypatch, capsys):
+    """The last good checkpoint survives, and one sentence ends the training."""
+    real, calls = os.fsync, []
+
+    def full_the_second_time(number):
+        calls.append(number)
+        if len(calls) > 1:
+            raise OSError(28, "No space left on device")
+        real(number)
+
+    monkeypatch.chdir(files)
+    monkeypatch.setattr(sys, "argv", ["vfusion3d"])
+    monkeypatch.setattr("os.fsync", full_the_second_time)
+    trainer = {**RECIPE["trainer"], "enable_checkpointing": True, "max_epochs": 4, "default_root_dir": str(tmp_path)}
+    (files / "good.yaml").write_text(yaml.safe_dump({**RECIPE, "trainer": trainer}))
+    assert main(["fit", "--config", "good.yaml"]) == 2
+    last = [line for line in capsys.readouterr().err.splitlines() if "vfusion3d fit:" in line]
+    assert len(last) == 1 and re.search(r"epoch=1-step=2\.ckpt' cannot be written: the disk is full; .* free", last[0])
+    [kept] = (path for path in (tmp_path / "checkpoints").iterdir())
+    assert kept.name == "epoch=0-step=1.ckpt" and torch.load(kept, weights_only=True)["global_step"] == 1
+
+
+def test_training_that_diverges(files, tmp_path, monkeypatch, capsys):
+    """Past the limit one sentence names the last good checkpoint."""
+
+    def loss_terms(self, batch):
+        loss = sum(parameter.sum() for parameter in self.model.parameters()) * 0
+        return {"l2": (loss + (torch.nan if self.samples_seen >= 2 else 1.0), 1.0)}
+
+    monkeypatch.chdir(files)
+    monkeypatch.setattr(sys, "argv", ["vfusion3d"])
+    monkeypatch.setattr("vfusion3d.training.ReconstructorTraining.loss_terms", loss_terms)
+    trainer = {**RECIPE["trainer"], "enable_checkpointing": True, "max_epochs": 9, "default_root_dir": str(tmp_path)}
+    skipping = {"class_path": "vfusion3d.callbacks.SkipNonFinite", "init_args": {"limit": 2}}
+    saving = {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"save_top_k": -1}}
+    trainer["callbacks"] = [skipping, saving]
+    (files / "good.yaml").write_text(yaml.safe_dump({**RECIPE, "trainer": trainer}))
+    assert main(["fit", "--config", "good.yaml"]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(r"fit: Training ended at step 4: .* of 3 steps in a row .* is .*epoch=2-step=3\.ckpt \(", last)
+    for path in (tmp_path / "checkpoints").iterdir():
+        assert all(bool(v.isfinite().all()) for v in torch.load(path, weights_only=True)["state_dict"].values())
 
 
 def test_interrupted_training(files, monkeypatch, capsys):

@@ -16,10 +16,12 @@ import vfusion3d
 PACKAGE = Path(vfusion3d.__file__).parent
 HEAVY = {
     "diffusers",
+    "fsspec",
     "imageio",
     "lightning",
     "lpips",
     "matplotlib",
+    "pyarrow",
     "pytorch_lightning",
     "pyvista",
     "scipy",
@@ -41,7 +43,7 @@ MAY_IMPORT = {
     "poly_data": set(),
     "cameras": {"errors"},
     "rendering": {"errors", "outputs", "alpha", "poly_data", "cameras"},
-    "data": {"errors", "outputs", "cameras"},
+    "data": {"errors", "outputs", "alpha", "cameras"},
     "meshes": {"errors", "outputs", "poly_data", "cameras", "data"},  # a mesh is rendered into a scene folder
     "metrics": {"errors", "cameras"},
     "preprocessing": {"errors", "cameras"},
@@ -80,6 +82,7 @@ def test_import_is_light():
         ["render", "--help"],
         ["data", "--help"],
         ["data", "doctor", "--help"],
+        ["data", "pack", "--help"],
     ],
 )
 def test_help_is_light(command):

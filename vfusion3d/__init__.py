@@ -22,6 +22,7 @@ _PUBLIC = {
     "ImageTo3DPipeline": "vfusion3d.pipelines",
     "ReconstructorTraining": "vfusion3d.training",
     "RenderedDataModule": "vfusion3d.data",
+    "SyntheticDataModule": "vfusion3d.data",
     "ProceduralDataModule": "vfusion3d.data",
     "MixedDataModule": "vfusion3d.data",
     "ResolutionSchedule": "vfusion3d.callbacks",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 
@@ -23,3 +24,10 @@ def straight_pixels(rgba: Tensor) -> np.ndarray:
     colour, alpha = rgba[..., :3, :, :], rgba[..., 3:, :, :]
     straight = torch.cat([colour / alpha.clamp_min(1e-6), alpha], -3).clamp(0, 1)
     return (straight * 255).round().to(torch.uint8).movedim(-3, -1).cpu().numpy()
+
+
+def premultiplied_pixels(rgba: Image.Image) -> np.ndarray:
+    """A picture of any mode with its colours multiplied by alpha and rounded: uint8 ``[H, W, 4]``."""
+    if rgba.mode in ("RGB", "L"):  # opaque: nothing to multiply
+        return np.array(rgba.convert("RGBA"))
+    return np.array(rgba.convert("RGBA").convert("RGBa"))

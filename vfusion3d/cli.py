@@ -11,6 +11,7 @@ COMMANDS = {
     "reconstruct": "one picture (or many) to a textured 3D asset",
     "render": "meshes to posed views",
     "data": "convert, check and look at scene folders",
+    "export": "a training checkpoint to a model folder",
 }
 TRAINING = {
     "fit": "train: vfusion3d fit --config recipes/nano/reconstructor.yaml",
@@ -21,7 +22,7 @@ TRAINING = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a subcommand; returns the exit code (0 done, 1 a bug, 2 bad input, 130 interrupted)."""
+    """Run a subcommand; returns the exit code (0 done, 1 a bug, 2 bad input, 130 after Ctrl-C, 143 after SIGTERM)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments:
         print(_help())
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # any spinning an idle machine is a third slower. This is a few microseconds.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
-    from vfusion3d.errors import VFusion3DError
+    from vfusion3d.errors import TrainingTerminated, VFusion3DError
 
     try:
         if command in TRAINING:
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return module.run(parse(module.build_parser(), arguments[1:]))
     except VFusion3DError as error:
         print(f"vfusion3d {command}: {error}", file=sys.stderr)
-        return 2
+        return 143 if isinstance(error, TrainingTerminated) else 2
     except KeyboardInterrupt:
         print(f"vfusion3d {command}: interrupted.", file=sys.stderr)
         return 130

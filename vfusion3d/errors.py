@@ -25,12 +25,24 @@ class SceneError(VFusion3DError, ValueError):
     """A scene folder (transforms.json and images) that cannot be used."""
 
 
+class ShardError(VFusion3DError, ValueError):
+    """A shard set (tar files and Parquet metadata) that cannot be used."""
+
+
 class OutputError(VFusion3DError, OSError):
     """A result that cannot be written."""
 
 
 class UsageError(VFusion3DError, ValueError):
     """An option or a combination of options that cannot be used."""
+
+
+class TrainingError(VFusion3DError, RuntimeError):
+    """Training that had to end; raised in every process alike, after the last good checkpoint was named."""
+
+
+class TrainingTerminated(TrainingError):
+    """Training that was told to end by SIGTERM, and did so after a whole step with a checkpoint."""
 
 
 class MissingExtraError(VFusion3DError, ImportError):

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from vfusion3d.alpha import straight_pixels
 from vfusion3d.cameras import random_sphere
+from vfusion3d.data.packing import procedural_items, procedural_rig, scene_items
 from vfusion3d.data.procedural import sample_objects
 from vfusion3d.data.raycast import render
 from vfusion3d.data.scenes import write_scene
+from vfusion3d.data.shard_writer import ShardWriter
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +26,24 @@ def scene_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         images = render(sample_objects(torch.tensor([k])), cameras.unsqueeze(0), 24, 24)[0]
         write_scene(root / f"object_{k}", straight_pixels(images), cameras)
     return root
+
+
+@pytest.fixture(scope="session")
+def orbit_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shard set of six orbits of eight 24-pixel frames without cameras, in several shards."""
+    folder = tmp_path_factory.mktemp("orbits")
+    rig = procedural_rig(8)
+    ShardWriter(folder, rig, shard_mib=0.03).write(procedural_items(6, 24, rig, False, 0, ()))
+    assert len(list(folder.glob("*.tar"))) > 1
+    return folder
+
+
+@pytest.fixture(scope="session")
+def render_set(scene_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The scenes of ``scene_root`` as a shard set, with their cameras."""
+    folder = tmp_path_factory.mktemp("renders")
+    ShardWriter(folder).write(scene_items(sorted(scene_root.iterdir()), None, (), lambda *_: None))
+    return folder
 
 
 @pytest.fixture

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import tracemalloc
+from typing import Any
+
 import pytest
 import torch
 
 from vfusion3d.data import loading
-from vfusion3d.data.loading import EpochSampler, FixedEpochSampler, ResumableLoader
+from vfusion3d.data.loading import EpochSampler, FixedEpochSampler, ResumableLoader, shares
 from vfusion3d.errors import UsageError
 
 
@@ -13,9 +16,9 @@ class Pairs(torch.utils.data.Dataset):
         return index
 
 
-def on_rank(monkeypatch: pytest.MonkeyPatch, world: int, rank: int, **options: int) -> EpochSampler:
+def on_rank(monkeypatch: pytest.MonkeyPatch, world: int, rank: int, **options: Any) -> EpochSampler:
     monkeypatch.setattr(loading, "_world", lambda: (world, rank))
-    return EpochSampler(**{"samples": 22, "items": 5, "batch_size": 4, "seed": 0, "shuffle": True, **options})  # type: ignore[arg-type]
+    return EpochSampler(**{"samples": 22, "items": [5], "batch_size": 4, "seed": 0, "shuffle": True, **options})  # type: ignore[arg-type]
 
 
 def test_two_processes_equal_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,6 +39,42 @@ def test_every_item_comes_once_before_one_comes_again(monkeypatch: pytest.Monkey
     again = list(sampler)
     assert [epoch for epoch, _ in again] == [1] * 15
     assert [sample for _, sample in again] != samples
+
+
+def test_sources_are_mixed_evenly_with_exact_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = on_rank(monkeypatch, 1, 0, samples=100, items=[7, 30, 3], batch_size=10, weights=[1.0, 2.0, 0.7])
+    samples = torch.tensor([sample for _, sample in sampler])
+    counts = torch.bincount(samples % 3).tolist()
+    assert counts == [27, 54, 19] == shares(100, [1.0, 2.0, 0.7])
+    assert len(samples.unique()) == 100
+    for length in range(10, 100, 10):  # every part of the epoch has these shares
+        for source, count in enumerate(torch.bincount(samples[:length] % 3, minlength=3).tolist()):
+            assert abs(count - counts[source] * length / 100) <= 1
+    for source, items in enumerate((7, 30, 3)):
+        turns = samples[samples % 3 == source] // 3
+        for turn in range(counts[source] // items):
+            assert sorted((turns[turn * items : (turn + 1) * items] % items).tolist()) == list(range(items))
+    halves = [
+        list(on_rank(monkeypatch, 2, rank, samples=100, items=[7, 30, 3], batch_size=5, weights=[1.0, 2.0, 0.7]))
+        for rank in (0, 1)
+    ]
+    assert [sample for pair in zip(*halves, strict=True) for _, sample in pair] == samples.tolist()
+
+
+def test_shares_add_up() -> None:
+    assert shares(10, [1, 1, 1]) == [4, 3, 3]
+    assert shares(3, [1e9, 1.0]) == [3, 0]
+    assert shares(7, [0.1, 0.2, 0.3, 0.4]) == [1, 1, 2, 3]
+
+
+def test_an_order_of_millions_is_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = on_rank(monkeypatch, 8, 3, samples=2_700_000, items=[2_000_000, 700_000], batch_size=128)
+    tracemalloc.start()
+    iterator = iter(sampler)
+    first = [next(iterator) for _ in range(4)]
+    assert tracemalloc.get_traced_memory()[1] < 2**20  # tensors, not millions of Python objects
+    tracemalloc.stop()
+    assert all(epoch == 0 and isinstance(sample, int) for epoch, sample in first)
 
 
 def test_state_resumes_in_the_middle_at_the_last_batch_and_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,11 +113,11 @@ def test_a_new_epoch_forgets_where_an_old_one_was_cut_short(monkeypatch: pytest.
 
 
 def test_validation_never_changes_and_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
-    sampler = FixedEpochSampler(3)
+    sampler = FixedEpochSampler([3])
     sampler.set_epoch(3)
     assert list(sampler) == [(0, 0), (0, 1), (0, 2)]
     monkeypatch.setattr(loading, "_world", lambda: (2, 1))
-    assert list(FixedEpochSampler(3)) == [(0, 1), (0, 0)]
+    assert list(FixedEpochSampler([3])) == [(0, 1), (0, 0)]
 
 
 def test_an_epoch_shorter_than_a_batch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,16 +6,18 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import default_collate
 
 from tests.data.test_raycast import one
 from vfusion3d.cameras import Cameras, orbit, random_sphere
-from vfusion3d.data import MixedDataModule, ProceduralDataModule, RenderedDataModule, Scene
+from vfusion3d.data import MixedDataModule, ProceduralDataModule, RenderedDataModule
 from vfusion3d.data.parts import BOX, CYLINDER, ELLIPSOID, part
 from vfusion3d.data.procedural import sample_objects
 from vfusion3d.data.raycast import render
-from vfusion3d.data.rendered_module import RenderedDataset, find_scenes
+from vfusion3d.data.rendered_module import find_scenes
 from vfusion3d.data.resize import area_resize
 from vfusion3d.data.solids import POINT_RADIUS, ball_points, inside_hull, inside_objects
+from vfusion3d.data.views_dataset import SceneItems, ViewsDataset, delivered
 from vfusion3d.errors import UsageError
 
 
@@ -101,19 +103,20 @@ def test_procedural_batches_are_labelled() -> None:
 
 
 def test_rendered_items_are_labelled_also_when_mirrored(scene_root: Path) -> None:
-    scenes = [Scene.load(folder) for folder in find_scenes(scene_root)]
+    scenes = SceneItems.load(find_scenes(scene_root))
     plain, mirrored = (
-        RenderedDataset(scenes, 2, 24, seed=0, mirror=mirror, points=300, cache_gib=cache)
+        ViewsDataset([scenes], 2, 24, seed=0, mirror=mirror, points=300, cache_gib=cache)
         for mirror, cache in ((False, 1.0), (True, 0.0))
     )
     flips = 0
     for sample in range(10):
         item, other = plain[(0, sample)], mirrored[(0, sample)]
+        images = delivered(default_collate([other]), 24)["images"][0]
         flipped = not torch.equal(item["poses"], other["poses"])
         flips += flipped
         torch.testing.assert_close(other["points"], item["points"] * torch.tensor([1.0, -1.0 if flipped else 1.0, 1.0]))
         assert float((item["inside"] == other["inside"]).float().mean()) > 0.99  # the cache rounds opacities
-        hull = inside_hull(other["images"][:, 3], Cameras(other["poses"], other["intrinsics"]), other["points"])
+        hull = inside_hull(images[:, 3], Cameras(other["poses"], other["intrinsics"]), other["points"])
         assert bool((hull | (other["inside"] < 1)).all())  # two of the pictures allow all that the six allow
     assert 0 < flips < 10
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
@@ -46,3 +48,12 @@ def test_a_full_disk_costs_nothing(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert WholeCheckpointIO().load_checkpoint(path) == {"epoch": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_leavings_of_a_killed_process_go(tmp_path):
+    old, fresh = tmp_path / ".last.ckpt.1.partial", tmp_path / ".last.ckpt.2.partial"
+    old.write_bytes(b"half")
+    fresh.write_bytes(b"at work")
+    os.utime(old, (0, 0))
+    WholeCheckpointIO().save_checkpoint({"epoch": 1}, tmp_path / "last.ckpt")
+    assert {path.name for path in tmp_path.iterdir()} == {"last.ckpt", fresh.name}

@@ -99,7 +99,7 @@ def test_schedules_and_files(tmp_path):
     from PIL import Image
 
     sheets = sorted((tmp_path / "views").iterdir())
-    assert len(sheets) == 4 and Image.open(sheets[0]).size == (4 * 24, 2 * 2 * 24)
+    assert len(sheets) == 4 and Image.open(sheets[0]).size == (4 * 24, 2 * 4 * 24 + 2)
 
 
 def test_evaluation_verbs(tmp_path):
@@ -109,7 +109,7 @@ def test_evaluation_verbs(tmp_path):
     [tested] = run.test(model, data(), verbose=False)
     assert tested["test/psnr"] == pytest.approx(validated["val/psnr"]) and 1 < tested["test/psnr"] < 60
     predictions = run.predict(model, data())
-    assert predictions[0].shape == (2, 4, 3, 24, 24)
+    assert predictions[0].rgb.shape == (2, 4, 3, 24, 24)
     names = {path.name for path in (tmp_path / "views").iterdir()}
     assert names == {"novel_views_0000000.png", "test_views.png", "predicted_views.png"}
 

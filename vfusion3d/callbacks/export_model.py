@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 
-from vfusion3d.callbacks.progress import output_folder
-from vfusion3d.models import TriplaneReconstructor
+from vfusion3d import __version__
+from vfusion3d.callbacks.progress import output_folder, samples_seen
+from vfusion3d.training.export import export_model
+from vfusion3d.training.model_card import TrainingFacts
 
 
 class ExportModel(Callback):
-    """Writes ``config.json`` and ``model.safetensors`` when training ends (after weight averaging).
+    """Writes configuration, weights and model card when training ends (after weight averaging).
 
     Args:
-        dirpath: The folder; ``model`` in the logger's folder by default.
+        dirpath: The folder; ``model`` in the logger's folder by default. An earlier export there is replaced.
         half: Store float16.
         name: Name written into the configuration.
         license: Licence written into the configuration.
@@ -28,11 +29,30 @@ class ExportModel(Callback):
         self.dirpath, self.half, self.name, self.license = dirpath, half, name, license
 
     def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Write the model."""
+        """Write the model.
+
+        Raises:
+            OutputError: if the folder holds something else or cannot be written.
+        """
         folder = output_folder(trainer, self.dirpath, "model")
         if not trainer.is_global_zero:
             return
-        model: TriplaneReconstructor = pl_module.model
-        changes: dict[str, Any] = {k: v for k, v in (("name", self.name), ("license", self.license)) if v is not None}
-        model.config = dataclasses.replace(model.config, **changes)
-        model.save_pretrained(folder, dtype=torch.float16 if self.half else torch.float32)
+        facts = TrainingFacts(
+            settings=dict(pl_module.hparams),
+            # What the command line keeps for checkpoints; runs in Python have no recipe.
+            recipe=next((callback.recipe for callback in trainer.callbacks if hasattr(callback, "recipe")), None),
+            samples=samples_seen(pl_module),
+            steps=trainer.global_step,
+            averaged=any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks),
+            figures={key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")},
+            version=__version__,
+        )
+        export_model(
+            pl_module.model,
+            folder,
+            facts,
+            half=self.half,
+            name=self.name,
+            license=self.license,
+            overwrite=True,
+        )

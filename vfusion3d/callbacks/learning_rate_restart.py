@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from vfusion3d.callbacks.progress import samples_per_epoch, samples_seen
+from vfusion3d.callbacks.progress import samples_per_epoch, samples_per_step, samples_seen
 
 
 class LearningRateRestart(Callback):
@@ -66,11 +66,15 @@ class LearningRateRestart(Callback):
             start += length
         return self.final
 
+    def warmup_epochs(self, samples_per_step: int, samples_per_epoch: int) -> float:
+        """Length of the warm-up in epochs."""
+        return min(self.warmup_steps * samples_per_step / samples_per_epoch, self.warmup_fraction * sum(self.cycles))
+
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Set the rate of this step: that of its last sample, so the first step already learns."""
         per_epoch = samples_per_epoch(trainer)
-        step = len(batch["images"]) * trainer.world_size * trainer.accumulate_grad_batches
-        warmup = min(self.warmup_steps * step, self.warmup_fraction * per_epoch * sum(self.cycles)) / per_epoch
+        step = samples_per_step(trainer, batch)
+        warmup = self.warmup_epochs(step, per_epoch)
         seen = samples_seen(pl_module) // step * step  # the start of this optimiser step
         epoch = (seen + step) / per_epoch if seen < warmup * per_epoch else seen / per_epoch
         rate = self.rate(epoch, warmup)

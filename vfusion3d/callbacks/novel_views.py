@@ -4,30 +4,67 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from PIL import Image
+from PIL import Image, ImageDraw
+from torch import Tensor
 
 from vfusion3d.alpha import over_white
+from vfusion3d.callbacks.pictures import save_picture
 from vfusion3d.callbacks.progress import output_folder
+from vfusion3d.models import Rendering
+
+_GAP = 2  # pixels between the objects of a sheet
+_INPUT = (230, 120, 0)  # colour of the frame around the input
+_FARTHEST = 0.2  # grey of the farthest surface; what is empty is black
+
+
+def object_rows(images: Tensor, rendered: Rendering, index: int) -> np.ndarray:
+    """One object's views side by side, its input framed: target, prediction, opacity and depth below each other.
+
+    Near surfaces are bright, far ones dark; all views of an object share the scale.
+
+    Args:
+        images: Premultiplied RGBA, ``[B, V, 4, H, W]``; view 0 is the input.
+        rendered: Of the same views.
+        index: Of the object.
+
+    Returns:
+        uint8, ``[4 H, V W, 3]``.
+    """
+    opacity, depth = rendered.opacity[index].float(), rendered.depth[index].float()
+    solid = depth[opacity > 0.5]
+    near, far = (float(solid.min()), float(solid.max())) if solid.numel() else (0.0, 1.0)
+    closeness = 1 - (1 - _FARTHEST) * ((depth - near) / max(far - near, 1e-6)).clamp(0, 1)
+    rows = (over_white(images[index].float()), rendered.rgb[index].float(), opacity, closeness * opacity)
+    pictures = torch.cat([torch.cat(list(row.expand(-1, 3, -1, -1)), -1) for row in rows], -2)
+    pixels = pictures.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+    sheet = Image.fromarray(pixels)
+    side = images.shape[-1] - 1, images.shape[-2] - 1
+    ImageDraw.Draw(sheet).rectangle((0, 0, *side), outline=_INPUT, width=max(1, side[0] // 64))
+    return np.asarray(sheet)
 
 
 class NovelViewSheets(Callback):
-    """Writes a PNG of the first objects: one row per object, truth above render, the input first.
+    """Draws the first objects of the validation set: target, prediction, opacity and depth of every view.
 
-    ``novel_views_<step>.png`` after each validation, ``test_views.png`` and ``predicted_views.png`` after
-    `vfusion3d test` and `vfusion3d predict`.
+    The views lie side by side, the input framed and first; near surfaces are bright in the depth, empty space is
+    black. ``novel_views_<step>.png`` after each validation, ``test_views.png`` and ``predicted_views.png`` after
+    `vfusion3d test` and `vfusion3d predict`; loggers that can show pictures get them too.
 
-    The module's validation and test steps return the renders on white ``[B, V, 3, H, W]``, as its predict step does.
+    The module's validation, test and predict steps return the `Rendering` of all views.
 
     Args:
         dirpath: Folder of the PNGs; the logger's folder by default.
-        objects: Rows.
+        objects: Objects shown; with several processes, of those that the first one scores.
     """
 
     def __init__(self, dirpath: str | None = None, objects: int = 8) -> None:
+        if objects < 1:
+            raise ValueError(f"Argument `objects` must be at least 1, but got {objects}.")
         self.dirpath, self.objects = dirpath, objects
-        self._rows: list[torch.Tensor] = []
+        self._rows: list[np.ndarray] = []
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -37,7 +74,7 @@ class NovelViewSheets(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the sheet."""
-        self._write(trainer, f"novel_views_{trainer.global_step:07d}.png")
+        self._write(trainer, f"novel_views_{trainer.global_step:07d}", "val/novel_views")
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -47,7 +84,7 @@ class NovelViewSheets(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the sheet."""
-        self._write(trainer, "test_views.png")
+        self._write(trainer, "test_views", "test/novel_views")
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -57,20 +94,17 @@ class NovelViewSheets(Callback):
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the sheet."""
-        self._write(trainer, "predicted_views.png")
+        self._write(trainer, "predicted_views", "predict/novel_views")
 
-    def _collect(self, trainer: Trainer, batch: Any, renders: torch.Tensor) -> None:
-        room = self.objects - len(self._rows)
-        if room <= 0 or not trainer.is_global_zero:
-            return
-        for truth, render in zip(over_white(batch["images"][:room]), renders[:room], strict=True):
-            self._rows.append(torch.cat([torch.cat(list(truth), -1), torch.cat(list(render), -1)], -2).cpu())
+    def _collect(self, trainer: Trainer, batch: Any, rendered: Rendering) -> None:
+        if trainer.is_global_zero and not trainer.sanity_checking:
+            room = range(min(self.objects - len(self._rows), len(batch["images"])))
+            self._rows += [object_rows(batch["images"], rendered, index) for index in room]
 
-    def _write(self, trainer: Trainer, name: str) -> None:
+    def _write(self, trainer: Trainer, name: str, key: str) -> None:
         rows, self._rows = self._rows, []
         folder = output_folder(trainer, self.dirpath)
-        if not rows or trainer.sanity_checking:
+        if not rows:
             return
-        sheet = torch.cat(rows, -2).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(sheet).save(folder / name)
+        padded = [np.pad(row, ((0, _GAP), (0, 0), (0, 0)), constant_values=255) for row in rows]
+        save_picture(trainer, folder, name, Image.fromarray(np.concatenate(padded)[:-_GAP]), key)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from vfusion3d.errors import UsageError
 
@@ -33,7 +36,28 @@ def samples_seen(module: LightningModule) -> int:
     return seen
 
 
+def samples_per_step(trainer: Trainer, batch: Any) -> int:
+    """Training samples of one optimiser step over all processes, given a batch."""
+    return len(batch["images"]) * trainer.world_size * trainer.accumulate_grad_batches
+
+
 def output_folder(trainer: Trainer, given: str | None, *parts: str) -> Path:
     """The given folder, or a part of the logger's. Every process must ask: the logger's folder is broadcast."""
     log_dir = trainer.log_dir
     return Path(given) if given else Path(log_dir or trainer.default_root_dir, *parts)
+
+
+def newest_checkpoint(trainer: Trainer) -> str | None:
+    """The checkpoint that a run wrote last and still has."""
+    saved = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+    paths = [path for c in saved for path in (c.last_model_path, c.best_model_path, *c.best_k_models)]
+    kept = {path: os.path.getmtime(path) for path in paths if path and os.path.exists(path)}
+    return max(kept, key=lambda path: kept[path], default=None)
+
+
+def how_to_go_on(trainer: Trainer) -> str:
+    """Half a sentence that names the last good checkpoint."""
+    path = newest_checkpoint(trainer)
+    if path is None:
+        return "no checkpoint had been written yet"
+    return f"the last good checkpoint is {path} (--ckpt_path continues from it)"

@@ -1,4 +1,4 @@
-"""``vfusion3d data``: convert foreign folders of views to scenes, find their faults, and draw them."""
+"""``vfusion3d data``: convert foreign folders of views to scenes, find their faults, draw them, pack them."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ def build_parser() -> ArgumentParser:
         ("convert", _convert_parser(), "folders of other projects to scene folders"),
         ("doctor", _doctor_parser(), "find mistakes in cameras and pictures"),
         ("inspect", _inspect_parser(), "draw the camera rig and all pictures"),
+        ("pack", _pack_parser(), "scene folders, or procedural objects, to a shard set"),
     ):
         actions.add_subcommand(name, action, help=text)
         action.prog = f"{parser.prog} {name}"  # adding it sets both otherwise
@@ -99,6 +100,31 @@ def _inspect_parser() -> ArgumentParser:
     return parser
 
 
+def _pack_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        description="Make a shard set: tar files in WebDataset's naming and one Parquet table that says where in them "
+        "each picture is, for sets too large for folders or read over HTTP and S3. Pictures are kept as they are. An "
+        "interrupted run continues, and what is there already is skipped; the same scenes give the same bytes. "
+        "Examples: vfusion3d data pack scenes/ --output shards/; without any file, what a video model would make: "
+        "vfusion3d data pack --procedural 64 --orbit --output shards/",
+    )
+    add = parser.add_argument
+    add("scenes", nargs="*", metavar="SCENES", help="scene folders, or folders of such")
+    add("--output", required=True, metavar="DIR", help="the shard set's folder")
+    add("--procedural", type=int, metavar="N", help="instead of SCENES, draw N procedural objects on orbits")
+    add(
+        "--orbit",
+        action="store_true",
+        help="keep only elevation and rig, as of generated videos, instead of each picture's camera",
+    )
+    add("--shard-size", type=float, default=512.0, metavar="MIB", help="a shard is full at this size")
+    add("--views", type=int, default=16, metavar="N", help="with --procedural: frames per orbit")
+    add("--resolution", type=int, default=128, metavar="PIXELS", help="with --procedural: side of the pictures")
+    add("--seed", type=int, default=0, metavar="N", help="with --procedural: the first object's seed")
+    add("--json", action="store_true", help="print one JSON document with the results on standard output")
+    return parser
+
+
 def _add_layout(parser: ArgumentParser) -> None:
     parser.add_argument("--layout", choices=_LAYOUTS, default="auto", help="by default by what lies in a folder")
     parser.add_argument(
@@ -116,7 +142,7 @@ def run(args: Any) -> int:
     Raises:
         VFusion3DError: if options or paths do not allow to start.
     """
-    actions = {"convert": _convert, "doctor": _doctor, "inspect": _inspect}
+    actions = {"convert": _convert, "doctor": _doctor, "inspect": _inspect, "pack": _pack}
     return actions[args.action](args[args.action])
 
 
@@ -363,3 +389,78 @@ def _cell(views: Views, index: int, size: int) -> Image.Image:
         pen.text((size / 2, size - 10), what, fill=FRONT, font=font(12), anchor="mm")
     pen.text((4, 2), str(index), fill=FRONT if index == 0 else INK, font=font(12), stroke_width=2, stroke_fill="white")
     return cell.convert("RGB")
+
+
+# -- pack --------------------------------------------------------------------------------------------------------
+def _pack(args: Any) -> int:
+    """0, or 2 if nothing could be packed."""
+    from tqdm import tqdm
+
+    from vfusion3d.data.packing import fit_rig, procedural_items, procedural_key, procedural_rig, scene_items
+    from vfusion3d.data.scenes import Scene
+    from vfusion3d.data.shard_writer import ShardWriter
+
+    if bool(args.scenes) == (args.procedural is not None):
+        raise UsageError("Name scene folders or --procedural N, one of both.")
+    for name, value in (("procedural", args.procedural), ("views", args.views), ("resolution", args.resolution)):
+        if value is not None and value < 1:
+            raise UsageError(f"Argument `{name}` must be at least 1, but got {value}.")
+    failed: dict[str, str] = {}
+
+    def fail(folder: Path, error: SceneError) -> None:
+        failed[str(folder)] = str(error)
+
+    if args.procedural is None:
+        folders = _scenes(args.scenes)
+        rig = fit_rig([Scene.load(folder) for folder in folders]) if args.orbit else None
+        writer = ShardWriter(args.output, rig, args.shard_size)
+        there = sum(folder.name in writer.keys for folder in folders)
+        items, total = scene_items(folders, rig, frozenset(writer.keys), fail), len(folders)
+    else:
+        orbit = procedural_rig(args.views)
+        writer = ShardWriter(args.output, orbit if args.orbit else None, args.shard_size)
+        items = procedural_items(
+            args.procedural, args.resolution, orbit, not args.orbit, args.seed, frozenset(writer.keys)
+        )
+        total = args.procedural
+        there = sum(procedural_key(args.seed + k) in writer.keys for k in range(total))
+    before = len(writer.keys)
+    writer.write(tqdm(items, desc="pack", unit="item", total=total - there, file=sys.stderr))
+    packed = len(writer.keys) - before
+    for sentence in failed.values():
+        print(sentence, file=sys.stderr)
+    if args.json:
+        document = {
+            "output": str(writer.folder),
+            "items": len(writer.keys),
+            "packed": packed,
+            "skipped": there,
+            "shards": sorted(path.name for path in writer.folder.glob("*.tar")),
+            "failed": [{"folder": folder, "error": sentence} for folder, sentence in failed.items()],
+        }
+        say(json.dumps(document))
+    else:
+        say(
+            f"{writer.folder}: {packed} items packed, {there} there already, {len(failed)} failed; look at them with "
+            f"`vfusion3d data inspect {writer.folder} --output sheet.png`."
+        )
+    return 0 if packed or there else 2
+
+
+def _scenes(roots: list[str]) -> list[Path]:
+    """Scene folders, themselves or in the folders named, by name.
+
+    Raises:
+        UsageError: if two share their name, which becomes their key.
+    """
+    from vfusion3d.data.rendered_module import find_scenes
+    from vfusion3d.data.scenes import TRANSFORMS
+
+    found: dict[str, Path] = {}
+    for root in roots:
+        folder = _existing(root)
+        for scene in [folder] if (folder / TRANSFORMS).is_file() else find_scenes(folder):
+            name = scene.resolve().name
+            if found.setdefault(name, scene).resolve() != scene.resolve():
+                raise UsageError(f"The folders {found[name]} and {scene} would share the key {name}; rename one.")
+    return [found[name].resolve() for name in sorted(found)]

@@ -4,32 +4,45 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import warnings
 from argparse import ArgumentError
 from dataclasses import asdict, fields
 from itertools import pairwise
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_only
 
-from vfusion3d.callbacks import CameraNoise, LearningRateRestart, ResolutionSchedule
+from vfusion3d.callbacks import CameraNoise, LearningRateRestart, ResolutionSchedule, SaveOnSigterm, Throughput
 from vfusion3d.commands.arguments import one_line
 from vfusion3d.data.held_out import excluded_names
-from vfusion3d.errors import CheckpointError, UsageError, VFusion3DError
+from vfusion3d.errors import (
+    CheckpointError,
+    MissingExtraError,
+    TrainingError,
+    TrainingTerminated,
+    UsageError,
+    VFusion3DError,
+)
 from vfusion3d.outputs import CANNOT_WRITE, output_errors
 from vfusion3d.recipes import find_recipe, list_recipes
-from vfusion3d.training.checkpoint_io import WholeCheckpointIO
+from vfusion3d.training.checkpoint_io import WholeCheckpointIO, read_checkpoint
+from vfusion3d.training.export import RECIPE
 from vfusion3d.training.module import SETTINGS, settings_from_plain
 
-_RECIPE = "vfusion3d_recipe"  # key of a checkpoint
 _PER_MACHINE = ("num_workers", "cache_gib", "root")
 """Settings of the data that a resumed run may change."""
 
@@ -47,7 +60,7 @@ class RecipeInCheckpoint(SaveConfigCallback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Plain text, so that checkpoints load with ``weights_only=True``."""
-        checkpoint[_RECIPE] = json.dumps(self.recipe)
+        checkpoint[RECIPE] = json.dumps(self.recipe)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Compare.
@@ -55,14 +68,14 @@ class RecipeInCheckpoint(SaveConfigCallback):
         Raises:
             UsageError: naming the settings that differ.
         """
-        if trainer.state.fn != TrainerFn.FITTING or _RECIPE not in checkpoint:
+        if trainer.state.fn != TrainerFn.FITTING or RECIPE not in checkpoint:
             return
-        changed = _differences(json.loads(checkpoint[_RECIPE]), self.recipe)
+        changed = _differences(json.loads(checkpoint[RECIPE]), self.recipe)
         if changed:
             raise _changed_recipe("The checkpoint", changed)
 
     def _recipe(self, trainer: Trainer) -> dict[str, Any]:
-        """Data and schedules, with global batch sizes and the names in lists, without what may change."""
+        """Data and schedules, with samples per step and the names in lists, without what may change."""
         document = json.loads(self.parser.dump(self.config, format="json", skip_none=False))
 
         def kept(key: str, value: Any) -> Any:
@@ -73,7 +86,7 @@ class RecipeInCheckpoint(SaveConfigCallback):
             if isinstance(value, list):
                 return [kept("", item) for item in value]
             if key == "batch_size" and isinstance(value, int):
-                return value * trainer.world_size
+                return value * trainer.world_size * trainer.accumulate_grad_batches
             return value
 
         return {key: kept(key, document.get(key)) for key in ("data", *SCHEDULES)}
@@ -85,6 +98,15 @@ def _changed_recipe(subject: str, changed: list[str]) -> UsageError:
         "possible: use its own recipe, config.yaml in its run's folder, or start a new run from an exported model with "
         "--model.init_args.weights."
     )
+
+
+class _EndTogether(Callback):
+    """An error of the first process ends those that it started, which would wait for it."""
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        launcher = trainer.strategy.launcher
+        if isinstance(launcher, _SubprocessScriptLauncher) and not isinstance(exception, TrainingError):
+            launcher.kill(signal.SIGKILL)
 
 
 class TrainingCLI(LightningCLI):
@@ -116,7 +138,7 @@ class TrainingCLI(LightningCLI):
                 "--ckpt_path best is known only to the process that trained; give the .ckpt file, in the checkpoints "
                 "folder of its run."
             )
-        checkpoint = None if path is None or _is_lightnings(path) else _read_checkpoint(path)
+        checkpoint = None if path is None or _is_lightnings(path) else read_checkpoint(path)
         try:
             super().instantiate_classes()
         except (ValueError, MisconfigurationException) as error:
@@ -126,43 +148,43 @@ class TrainingCLI(LightningCLI):
             if isinstance(cause, VFusion3DError) or not isinstance(cause, (ValueError, MisconfigurationException)):
                 raise cause from cause.__cause__
             raise UsageError(f"{one_line(str(cause))}; correct the recipe or the option.") from error
+        except ModuleNotFoundError as error:
+            if "wandb" not in str(error):
+                raise
+            raise MissingExtraError("WandbLogger needs Weights & Biases: pip install wandb.") from error
         if checkpoint is not None:
             _check_recipe(path, checkpoint, self.model)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Append the schedules to the trainer's callbacks, and let it write checkpoints whole."""
+        """Add the schedules, speed and time left, and the usual loggers; let the trainer write checkpoints whole."""
         schedules = [self._get(self.config_init, key) for key in SCHEDULES]
         config = {**self._get(self.config_init, "trainer", default={}), **kwargs}
-        trainer = self._instantiate_trainer(config, [schedule for schedule in schedules if schedule is not None])
+        if config.get("logger") in (None, True):
+            config["logger"] = _usual_loggers(config.get("default_root_dir") or os.getcwd())
+        callbacks = [schedule for schedule in schedules if schedule is not None]
+        if not any(isinstance(callback, Throughput) for callback in config.get("callbacks") or []):
+            callbacks.append(Throughput())
+        # Last, so that its checkpoint holds what the others did at the end of the step.
+        trainer = self._instantiate_trainer(config, [*callbacks, SaveOnSigterm(), _EndTogether()])
         strategy = trainer.strategy  # those that shard a model write in ways of their own
         if type(strategy) in (SingleDeviceStrategy, DDPStrategy) and type(strategy.checkpoint_io) is TorchCheckpointIO:
             strategy.checkpoint_io = WholeCheckpointIO()
         return trainer
 
 
+def _usual_loggers(root: str) -> list[Logger]:
+    """TensorBoard and a table, in one folder."""
+    board = TensorBoardLogger(root, version=SLURMEnvironment.job_id())
+    restarts = os.environ.get("SLURM_RESTART_COUNT")  # a requeued job must not begin the table of its first run anew
+    version = f"version_{board.version}" + (f"_restart_{restarts}" if restarts else "")
+    # The table's logger warns of the other's files.
+    warnings.filterwarnings("ignore", "Experiment logs directory .* exists and is not empty", UserWarning)
+    return [board, CSVLogger(root, version=version)]
+
+
 def _is_lightnings(path: str) -> bool:
     """Whether ``--ckpt_path`` is a word, an address or a folder of shards that Lightning looks up itself."""
     return path in ("last", "hpc") or path.startswith("registry") or "://" in path or os.path.isdir(path)
-
-
-def _read_checkpoint(path: str) -> dict[str, Any]:
-    """A training checkpoint, its tensors still on the disk.
-
-    Raises:
-        CheckpointError: if there is none.
-    """
-    if not os.path.isfile(path):
-        raise CheckpointError(f"The checkpoint {path} does not exist or may not be read; check --ckpt_path.")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        complete = {"state_dict", "pytorch-lightning_version"} <= checkpoint.keys()
-    except Exception:  # torch raises many types on damaged files
-        complete = False
-    if not complete:
-        raise CheckpointError(
-            f"The checkpoint {path} is truncated or was not written by a training run; give a .ckpt file of a run."
-        )
-    return checkpoint
 
 
 def _check_recipe(path: str, checkpoint: dict[str, Any], model: LightningModule) -> None:
@@ -207,7 +229,9 @@ def main(arguments: list[str]) -> int:
     Raises:
         VFusion3DError: if a recipe, an option, a checkpoint or the output folder cannot be used.
         KeyboardInterrupt: on Ctrl-C, after Lightning has shut down.
+        TrainingError: in the first process alone, though it ends all.
     """
+    before = signal.signal(signal.SIGTERM, _terminated)
     sys.argv = [sys.argv[0], *_with_packaged_recipes(arguments)]
     _check_files(sys.argv)
     try:
@@ -220,6 +244,10 @@ def main(arguments: list[str]) -> int:
             save_config_kwargs={"overwrite": True},
             parser_kwargs={"prog": "vfusion3d", "exit_on_error": False},
         )
+    except TrainingError:
+        if rank_zero_only.rank:  # what ends all processes alike is said once
+            return 0
+        raise
     except ArgumentError as error:
         mistake = one_line(str(error))
         recipe = ", or give a --config such as recipes/nano/reconstructor.yaml" if "required" in mistake else ""
@@ -235,7 +263,14 @@ def main(arguments: list[str]) -> int:
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning turns it into exit code 1
             raise KeyboardInterrupt from None
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    """SIGTERM while nothing is being trained; `SaveOnSigterm` answers it then."""
+    raise TrainingTerminated("The run was told to end (SIGTERM) while it was not training; nothing is lost.")
 
 
 def _check_files(arguments: list[str]) -> None:

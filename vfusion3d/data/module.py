@@ -28,6 +28,11 @@ class MultiViewDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.requested_samples = samples_per_epoch
 
+    @property
+    def step_batch_size(self) -> int:
+        """Samples per optimiser step and process; epochs are cut to whole steps."""
+        return self.batch_size * (self.trainer.accumulate_grad_batches if self.trainer is not None else 1)
+
     def samples_per_pass(self) -> int:
         """Samples of one pass over the data; modules without passes need not have it."""
         raise NotImplementedError

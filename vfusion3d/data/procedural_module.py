@@ -109,7 +109,7 @@ class ProceduralDataModule(MultiViewDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Fresh objects in every epoch."""
         sampler = EpochSampler(
-            self.samples_per_epoch, self.samples_per_epoch, self.batch_size, self.seed, shuffle=False
+            self.samples_per_epoch, [self.samples_per_epoch], self.step_batch_size, self.seed, shuffle=False
         )
         return ResumableLoader(self._dataset(self.seed), sampler, self.batch_size, self.num_workers)
 
@@ -118,7 +118,7 @@ class ProceduralDataModule(MultiViewDataModule):
         if not self.val_samples:
             return []
         dataset = self._dataset(sample_seed(self.seed, 0, 0, _VALIDATION_STREAM))
-        return DataLoader(dataset, batch_size=self.batch_size, sampler=FixedEpochSampler(self.val_samples))
+        return DataLoader(dataset, batch_size=self.batch_size, sampler=FixedEpochSampler([self.val_samples]))
 
     def on_after_batch_transfer(self, batch: _Item, dataloader_idx: int) -> MultiViewBatch:
         """Render the pictures on the batch's device."""

@@ -5,6 +5,10 @@ That is what makes two processes equal one, two workers equal none, and a resume
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from hashlib import blake2b
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -86,3 +90,24 @@ def unit_noise(seed: int, samples: Tensor, epochs: Tensor, count: int, stream: i
     counter = torch.arange(1, count + 1, device=samples.device, dtype=torch.int64)
     bits = _mix(state[:, None] + counter * golden)
     return ((bits >> 40) & ((1 << 24) - 1)).to(torch.float32) * 2.0**-24
+
+
+def hash_order(names: Iterable[object], seed: int = 0) -> np.ndarray:
+    """Positions of names in a random order in which each name's place depends on that name alone.
+
+    So, of some names, the first N are among the first M > N; and of a part of the names, those that come first are
+    the same ones as far as they are in it.
+
+    Args:
+        names: Anything whose ``str`` is a name.
+        seed: Which order.
+
+    Example:
+        >>> names = ["mug", "car", "owl"]
+        >>> again = [names[k] for k in hash_order(reversed(names))]
+        >>> sorted(again) == sorted(names)
+        True
+    """
+    salt = seed.to_bytes(8, "little", signed=True)
+    hashes = (blake2b(str(name).encode(), digest_size=8, salt=salt).digest() for name in names)
+    return np.argsort(np.frombuffer(b"".join(hashes), "<u8"), kind="stable")

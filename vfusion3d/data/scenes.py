@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vfusion3d.alpha import premultiplied_pixels
 from vfusion3d.cameras import Cameras
 from vfusion3d.cameras.conventions import from_transforms, to_transforms
 from vfusion3d.errors import SceneError
@@ -145,7 +146,15 @@ class Scene:
         Raises:
             SceneError: as `image`.
         """
-        return self._read(self.files[index], "RGBA")
+        return self._read(self.files[index], _as("RGBA"))
+
+    def premultiplied(self, index: int) -> np.ndarray:
+        """Picture ``index`` with its colours multiplied by alpha and rounded: uint8 ``[H, W, 4]``.
+
+        Raises:
+            SceneError: as `image`.
+        """
+        return self._read(self.files[index], premultiplied_pixels)
 
     def depth(self, index: int) -> Tensor:
         """Depth of view ``index``: float32 ``[1, H, W]``, distance along the viewing axis in world units at each
@@ -154,7 +163,7 @@ class Scene:
         Raises:
             SceneError: if the scene has no depth, or as `image`.
         """
-        steps = self._read(self._extra(self.depth_files, "depth", index), None)
+        steps = self._read(self._extra(self.depth_files, "depth", index), np.array)
         return torch.from_numpy(steps.astype(np.float32))[None] * self.depth_scale
 
     def depths(self, indices: Sequence[int] | None = None) -> Tensor:
@@ -168,7 +177,9 @@ class Scene:
         Raises:
             SceneError: if the scene has no normals, or as `image`.
         """
-        pixels = torch.from_numpy(self._read(self._extra(self.normal_files, "normals", index), "RGB")).permute(2, 0, 1)
+        pixels = torch.from_numpy(self._read(self._extra(self.normal_files, "normals", index), _as("RGB"))).permute(
+            2, 0, 1
+        )
         normals = torch.nn.functional.normalize(pixels.float() / 127.5 - 1.0, dim=0)
         return torch.where((pixels > 0).any(0), normals, 0.0)
 
@@ -181,11 +192,11 @@ class Scene:
             raise SceneError(f"The scene {self.folder} has no {what}; render it with --{what}.")
         return files[index]
 
-    def _read(self, file: str, mode: str | None) -> np.ndarray:
+    def _read(self, file: str, content: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
         path = self.folder / file
         try:
             with Image.open(path) as picture:
-                pixels = np.array(picture if mode is None else picture.convert(mode))
+                pixels = content(picture)
         except FileNotFoundError as error:
             raise SceneError(f"The picture {path} that {self.folder / TRANSFORMS} names is missing.") from error
         except (OSError, ValueError, SyntaxError) as error:
@@ -196,6 +207,10 @@ class Scene:
                 f"{self.width} x {self.height}."
             )
         return pixels
+
+
+def _as(mode: str) -> Callable[[Image.Image], np.ndarray]:
+    return lambda picture: np.array(picture.convert(mode))
 
 
 def write_scene(

@@ -1,5 +1,18 @@
-"""Metrics: functional cores."""
+"""Metrics: functional cores, and `torchmetrics.Metric`s over them.
 
-from vfusion3d.metrics.functional import foreground_psnr, mask_iou, psnr
+The Metrics are imported on first use, because torchmetrics takes seconds to import.
+"""
 
-__all__ = ["foreground_psnr", "mask_iou", "psnr"]
+from typing import Any
+
+from vfusion3d.metrics.functional import foreground_psnr, mask_iou, psnr, ssim
+
+__all__ = ["NovelViewMetrics", "foreground_psnr", "mask_iou", "psnr", "ssim"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "NovelViewMetrics":
+        from vfusion3d.metrics.novel_views import NovelViewMetrics
+
+        return NovelViewMetrics
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_SSIM_MARGIN = 5  # half of the 11-pixel window: what a Gaussian of 1.5 pixels has within 3.5 of them
+
 
 def psnr(prediction: Tensor, target: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of whole pictures, dB.
@@ -52,3 +54,32 @@ def mask_iou(prediction: Tensor, target: Tensor) -> Tensor:
     union = (first | second).sum((-3, -2, -1))
     overlap = (first & second).sum((-3, -2, -1))
     return torch.where(union > 0, overlap / union.clamp_min(1), torch.ones_like(union, dtype=prediction.dtype))
+
+
+def ssim(prediction: Tensor, target: Tensor) -> Tensor:
+    """Structural similarity (Wang et al. 2004): Gaussian window of 1.5 pixels, mean over channels.
+
+    As scikit-image's ``structural_similarity(..., gaussian_weights=True, use_sample_covariance=False, data_range=1)``:
+    windows that reach over the edge do not count.
+
+    Args:
+        prediction, target: ``[..., C, H, W]`` in [0, 1].
+
+    Returns:
+        ``[...]``; NaN for pictures smaller than the window of 11 pixels.
+
+    Example:
+        >>> import torch
+        >>> round(float(ssim(torch.full((3, 16, 16), 0.5), torch.full((3, 16, 16), 0.6))), 4)
+        0.9836
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    shape, margin = target.shape, _SSIM_MARGIN
+    if min(shape[-2:]) < 2 * margin + 1:
+        return target.new_full(shape[:-3], float("nan"))
+    pictures = (prediction.float().reshape(-1, *shape[-3:]), target.float().reshape(-1, *shape[-3:]))
+    _, similarity = structural_similarity_index_measure(
+        *pictures, sigma=1.5, data_range=1.0, reduction="none", return_full_image=True
+    )
+    return similarity[..., margin:-margin, margin:-margin].mean((-3, -2, -1)).view(shape[:-3])

@@ -184,8 +184,56 @@ def _local_path(name: str) -> Path | None:
     return None
 
 
+def read_encoder(name_or_path: str | Path) -> tuple[Path, dict[str, torch.Tensor]]:
+    """A published DINOv2, to start an encoder from.
+
+    Args:
+        name_or_path: ``"owner/name"`` on the Hugging Face hub, a folder or a weight file, with the names of
+            transformers or of DINOv2's authors.
+
+    Returns:
+        The file, and its weights under the names they have in a `TriplaneReconstructor`.
+
+    Raises:
+        CheckpointError: one sentence that says what is wrong.
+    """
+    name = str(name_or_path)
+    path = _local_path(name)
+    if path is None:
+        instead = "give a folder or a file in `encoder_weights`, or null for a random encoder"
+        path = _download(name, None, None, None, False, "Encoder", instead)
+    weights = path / WEIGHTS if path.is_dir() else path
+    return weights, convert_state({f"encoder.model.{key}": value for key, value in _read_weights(weights).items()})
+
+
+def load_encoder(model: nn.Module, path: Path, state: dict[str, torch.Tensor]) -> None:
+    """Copy what `read_encoder` returned into a `TriplaneReconstructor`, all of it or nothing.
+
+    Raises:
+        CheckpointError: if it is no encoder of the model's architecture.
+    """
+    own = {key: value for key, value in model.state_dict().items() if key.startswith("encoder.")}
+    state, *differences = _compared({key: tuple(value.shape) for key, value in own.items()}, state)
+    if any(differences):
+        missing, unexpected, wrong = differences
+        raise CheckpointError(
+            f"{path} is no encoder of this architecture: {len(missing)} missing, {len(unexpected)} unexpected and "
+            f"{len(wrong)} differently shaped weights (for example {(missing or unexpected or wrong)[0]}); give "
+            "`encoder_weights` that fit it."
+        )
+    with torch.no_grad():
+        for key, value in own.items():
+            value.copy_(state[key])
+
+
 def _download(
-    name: str, revision: str | None, cache_dir: str | Path | None, token: str | bool | None, local_files_only: bool
+    name: str,
+    revision: str | None,
+    cache_dir: str | Path | None,
+    token: str | bool | None,
+    local_files_only: bool,
+    what: str = "Model",
+    instead: str = f"give a folder or a shipped name ({', '.join(SHIPPED)})",
 ) -> Path:
     local_files_only = local_files_only or not _hub_answers(name, revision, token)
     try:
@@ -198,8 +246,8 @@ def _download(
     except LocalEntryNotFoundError as error:
         offline = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
         raise CheckpointError(
-            f"Model {name!r} is not on this machine and the Hugging Face hub cannot be reached{offline}: connect to "
-            f"the network, or give a folder or a shipped name ({', '.join(SHIPPED)})."
+            f"{what} {name!r} is not on this machine and the Hugging Face hub cannot be reached{offline}: connect to "
+            f"the network, or {instead}."
         ) from error
     except RepositoryNotFoundError as error:
         raise CheckpointError(
@@ -320,13 +368,7 @@ def _fitted(model: nn.Module, state: dict[str, torch.Tensor], path: Path, publis
         CheckpointError: if they do not fit.
     """
     wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    state = installed_names(state, wanted)
-    for key, size in wanted.items():
-        if key.endswith("mask_token") and key not in state:  # never used, and some publish without it
-            state[key] = torch.zeros(size)
-    missing = sorted(set(wanted) - set(state))
-    unexpected = sorted(set(state) - set(wanted))
-    wrong = sorted(key for key in set(state) & set(wanted) if tuple(state[key].shape) != wanted[key])
+    state, missing, unexpected, wrong = _compared(wanted, state)
     if missing and not unexpected and not wrong and published:
         raise CheckpointError(
             f"{path} is incomplete: {len(missing)} of {len(wanted)} weights are missing (for example {missing[0]}); "
@@ -340,3 +382,17 @@ def _fitted(model: nn.Module, state: dict[str, torch.Tensor], path: Path, publis
             "model."
         )
     return state
+
+
+def _compared(
+    wanted: dict[str, tuple[int, ...]], state: dict[str, torch.Tensor]
+) -> tuple[dict[str, torch.Tensor], list[str], list[str], list[str]]:
+    """Weights as the model calls them, and the names that are missing, unexpected and of another shape."""
+    state = installed_names(state, wanted)
+    for key, size in wanted.items():
+        if key.endswith("mask_token") and key not in state:  # never used, and some publish without it
+            state[key] = torch.zeros(size)
+    missing = sorted(set(wanted) - set(state))
+    unexpected = sorted(set(state) - set(wanted))
+    wrong = sorted(key for key in set(state) & set(wanted) if tuple(state[key].shape) != wanted[key])
+    return state, missing, unexpected, wrong

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
+from vfusion3d import __version__
 from vfusion3d.alpha import over_white
 from vfusion3d.cameras import Cameras
 from vfusion3d.data.batches import MultiViewBatch, batch_cameras, require_pixels
 from vfusion3d.data.randomness import unit_noise
 from vfusion3d.data.resize import area_resize
 from vfusion3d.errors import UsageError
-from vfusion3d.metrics import psnr
-from vfusion3d.models import ReconstructorConfig, TriplaneReconstructor, Triplanes
+from vfusion3d.metrics.novel_views import NovelViewMetrics
+from vfusion3d.models import ReconstructorConfig, Rendering, TriplaneReconstructor, Triplanes
+from vfusion3d.models.checkpoints import load_encoder, read_encoder
+from vfusion3d.training.export import MODEL
 from vfusion3d.training.losses import LossWeights, PerceptualLoss, inside_loss, opacity_loss, total_variation
 from vfusion3d.training.optimisation import OptimizerSettings, build_optimizer
 from vfusion3d.training.patches import crop_patches, patch_anchors, recentre_inputs
+from vfusion3d.training.resuming import StepBoundary
 
 _PATCH_STREAM, _BORDER_STREAM, _BACKGROUND_STREAM, _JITTER_STREAM = 101, 102, 103, 104
 
@@ -72,6 +78,14 @@ def settings_from_plain(cls: type[S], value: S | dict[str, Any]) -> S:
     return cls(**{key: tuple(item) if isinstance(item, list) else item for key, item in value.items()})
 
 
+def _encoder(config: ReconstructorConfig, weights: str) -> tuple[Path, dict[str, Tensor]]:
+    if config.encoder == "vit":
+        raise UsageError(
+            "Argument `encoder_weights` is for DINOv2 encoders, but the architecture's is 'vit': set it to null."
+        )
+    return read_encoder(weights)
+
+
 class CameraNoiseLike(Protocol):
     """What `vfusion3d.callbacks.CameraNoise` gives the module."""
 
@@ -89,7 +103,9 @@ class ReconstructorTraining(LightningModule):
         architecture: Preset of `vfusion3d.ReconstructorConfig`.
         changes: Fields of the preset to change.
         weights: Checkpoint to start from (anything `TriplaneReconstructor.from_pretrained` takes); then
-            ``architecture`` and ``changes`` are ignored.
+            ``architecture``, ``changes`` and ``encoder_weights`` are ignored.
+        encoder_weights: Where a DINOv2 encoder starts (paper: pretrained): a name on the Hugging Face hub such as
+            ``facebook/dinov2-base``, a folder or a weight file; None for random weights.
         losses: Loss weights.
         optimizer: Its settings (AdamW as in the paper).
         patches: What is rendered per step.
@@ -97,6 +113,9 @@ class ReconstructorTraining(LightningModule):
         gradient_checkpointing: Recompute the transformers' layers in the backward pass.
         compile: Compile the transformers' layers (`TriplaneReconstructor.compile_blocks`).
         seed: Decides patches, borders, backgrounds and jitter, together with a sample's index and epoch.
+
+    Raises:
+        CheckpointError: if weights to start from are not to be had or do not fit.
     """
 
     def __init__(
@@ -104,6 +123,7 @@ class ReconstructorTraining(LightningModule):
         architecture: str = "nano",
         changes: dict[str, Any] | None = None,
         weights: str | None = None,
+        encoder_weights: str | None = None,
         losses: LossWeights = LossWeights(),
         optimizer: OptimizerSettings = OptimizerSettings(),
         patches: PatchSettings = PatchSettings(),
@@ -115,10 +135,18 @@ class ReconstructorTraining(LightningModule):
         super().__init__()
         losses, optimizer = settings_from_plain(LossWeights, losses), settings_from_plain(OptimizerSettings, optimizer)
         patches, inputs = settings_from_plain(PatchSettings, patches), settings_from_plain(InputSettings, inputs)
-        if weights is None:
-            self.model = TriplaneReconstructor(ReconstructorConfig.preset(architecture, **(changes or {})))
-        else:
+        # What may be missing comes first: random weights of a large model take minutes.
+        encoder: tuple[Path, dict[str, Tensor]] | None = None
+        if weights is not None:
             self.model = TriplaneReconstructor.from_pretrained(weights).train()
+        else:
+            config = ReconstructorConfig.preset(architecture, **(changes or {}))
+            encoder = None if encoder_weights is None else _encoder(config, encoder_weights)
+        self._perceptual = PerceptualLoss(losses.trunk, losses.trunk_weights) if losses.perceptual else None
+        if weights is None:
+            self.model = TriplaneReconstructor(config)
+        if encoder is not None:
+            load_encoder(self.model, *encoder)
         self.model.gradient_checkpointing_enable(gradient_checkpointing)
         if compile:
             self.model.compile_blocks()
@@ -126,16 +154,18 @@ class ReconstructorTraining(LightningModule):
         self.seed = seed
         self.samples_seen = 0
         """Training samples seen by all processes; every schedule is a function of it."""
+        self._boundary = StepBoundary()
         self.render_resolution: int | tuple[int, int] | None = None
         """Side of the picture patches are cut from, or a (low, high) range to draw it from per sample; None: as
         delivered."""
         self.camera_noise: CameraNoiseLike | None = None
-        self._perceptual = PerceptualLoss(losses.trunk, losses.trunk_weights) if losses.perceptual else None
+        self._scores = NovelViewMetrics()
         self.save_hyperparameters(
             {
                 "architecture": architecture,
                 "changes": dict(changes or {}),
                 "weights": weights,
+                "encoder_weights": encoder_weights,
                 "losses": dataclasses.asdict(losses),
                 "optimizer": dataclasses.asdict(optimizer),
                 "patches": dataclasses.asdict(patches),
@@ -182,13 +212,29 @@ class ReconstructorTraining(LightningModule):
         """As `build_optimizer`; the schedule belongs to `LearningRateRestart`."""
         return build_optimizer(self.model, self.optimizer_settings)
 
+    def on_train_start(self) -> None:
+        """Note where the run starts."""
+        self._boundary.reached(self.trainer, self.samples_seen)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Note where a step ends."""
+        self._boundary.reached(self.trainer, self.samples_seen)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the progress that the schedules depend on."""
+        """Keep the progress that the schedules depend on, as of the last whole step, and what the weights are of."""
         checkpoint["samples_seen"] = self.samples_seen
+        checkpoint[MODEL] = {"config": self.model.config.to_dict(), "version": __version__}
+        self._boundary.save(self.trainer, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore it."""
+        """Restore it, for this number of processes.
+
+        Raises:
+            UsageError: if a step would have another number of samples.
+        """
         self.samples_seen = int(checkpoint["samples_seen"])
+        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
+            self._boundary.load(self._trainer, checkpoint)
 
     def training_step(self, batch: MultiViewBatch, batch_idx: int) -> Tensor:
         """One step: reconstruct from view 0, render a patch of every view, compare."""
@@ -201,28 +247,44 @@ class ReconstructorTraining(LightningModule):
         self.samples_seen += count * self.trainer.world_size
         return loss
 
-    def validation_step(self, batch: MultiViewBatch, batch_idx: int) -> Tensor:
-        """PSNR of whole renders, averaged per picture: of the non-input views, or of the input if there is no other.
+    def validation_step(self, batch: MultiViewBatch, batch_idx: int) -> Rendering:
+        """Score whole renders of the non-input views, or of the input if there is no other: `NovelViewMetrics`.
 
         Returns:
-            The renders of all views on white, ``[B, V, 3, H, W]``.
+            The renders of all views, of the pictures' size, on white.
         """
-        return self._log_psnr("val/psnr", batch)
+        return self._score(batch)
 
-    def test_step(self, batch: MultiViewBatch, batch_idx: int) -> Tensor:
+    def on_validation_epoch_end(self) -> None:
+        """Log ``val/psnr``, ``val/foreground_psnr``, ``val/ssim`` and ``val/iou``."""
+        self._log_scores("val")
+
+    def test_step(self, batch: MultiViewBatch, batch_idx: int) -> Rendering:
         """As validation."""
-        return self._log_psnr("test/psnr", batch)
+        return self._score(batch)
 
-    def _log_psnr(self, name: str, batch: MultiViewBatch) -> Tensor:
-        prediction, target = self.render_views(batch), over_white(batch["images"])
-        first = min(1, target.shape[1] - 1)
-        value = psnr(prediction[:, first:], target[:, first:]).mean()
-        self.log(name, value, prog_bar=True, batch_size=len(target), sync_dist=True)
-        return prediction
+    def on_test_epoch_end(self) -> None:
+        """Log ``test/psnr`` and so on."""
+        self._log_scores("test")
 
-    def predict_step(self, batch: MultiViewBatch, batch_idx: int) -> Tensor:
-        """Renders on white of all views, ``[B, V, 3, H, W]``."""
+    def predict_step(self, batch: MultiViewBatch, batch_idx: int) -> Rendering:
+        """Renders of all views, of the pictures' size, on white."""
         return self.render_views(batch)
+
+    def _score(self, batch: MultiViewBatch) -> Rendering:
+        rendered, images = self.render_views(batch), batch["images"]
+        novel = slice(min(1, images.shape[1] - 1), None)
+        target, mask = over_white(images)[:, novel], images[:, novel, 3:]
+        self._scores.update(rendered.rgb[:, novel], rendered.opacity[:, novel], target, mask, batch["sample"])
+        return rendered
+
+    def _log_scores(self, stage: str) -> None:
+        """Log the means, which are the same in all processes, and start anew."""
+        if not self._scores.update_called:
+            return
+        for name, value in self._scores.compute().items():
+            self.log(f"{stage}/{name}", value, prog_bar=name == "psnr")
+        self._scores.reset()
 
     # -- pieces --------------------------------------------------------------------------------------------
     def reconstruct(self, batch: MultiViewBatch, noise: bool = False) -> Triplanes:
@@ -318,7 +380,7 @@ class ReconstructorTraining(LightningModule):
         return unit[:, :, None, None, None]
 
     @torch.no_grad()
-    def render_views(self, batch: MultiViewBatch) -> Tensor:
-        """Renders on white of all views, ``[B, V, 3, H, W]``, of the pictures' size."""
+    def render_views(self, batch: MultiViewBatch) -> Rendering:
+        """Renders on white of all views, of the pictures' size."""
         rendered = self.reconstruct(batch).render(batch_cameras(batch), *batch["images"].shape[-2:])
-        return rendered.rgb.float()
+        return Rendering(*(picture.float() for picture in rendered))

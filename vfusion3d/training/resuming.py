@@ -1,0 +1,77 @@
+"""Checkpoints hold whole optimiser steps, and fit any number of processes with the same samples per step."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from vfusion3d.errors import UsageError
+
+_LAYOUT = "steps"  # key of a checkpoint
+_BATCHES = "epoch_loop.batch_progress"
+
+
+class StepBoundary:
+    """The progress of a run after its last whole optimiser step.
+
+    Gradients that are being accumulated are in no checkpoint, nor is what an error cut short. So a checkpoint written
+    meanwhile holds the progress as it was before: the weights have not changed since, and a resumed run sees those
+    batches again.
+    """
+
+    def __init__(self) -> None:
+        self._after: tuple[int, dict[str, Any]] | None = None
+
+    def reached(self, trainer: Trainer, samples_seen: int) -> None:
+        """Remember the progress; to be called before training, and after every batch."""
+        if self._after is None or not _within_a_step(trainer):
+            self._after = samples_seen, copy.deepcopy(trainer.fit_loop.state_dict())
+
+    def save(self, trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+        """Put a checkpoint's progress, with its ``samples_seen``, at the end of a step, and say how long steps are."""
+        if self._after is not None and _within_a_step(trainer):
+            checkpoint["samples_seen"], progress = self._after
+            checkpoint["loops"]["fit_loop"] = copy.deepcopy(progress)
+        checkpoint[_LAYOUT] = _layout(trainer)
+
+    def load(self, trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+        """Count a checkpoint's batches as this trainer would have, on its number of processes.
+
+        Raises:
+            UsageError: if a step would have another number of samples.
+        """
+        loops = checkpoint["loops"]["fit_loop"]
+        then, now = checkpoint.get(_LAYOUT), _layout(trainer)
+        if then is not None and then != now:
+            if then["samples"] != now["samples"]:
+                raise UsageError(
+                    f"The checkpoint was trained with {then['samples']} samples per step, and now `batch_size` x "
+                    f"processes x --trainer.accumulate_grad_batches makes {now['samples']}: choose them so that it is "
+                    f"{then['samples']} again."
+                )
+            _rescale(loops[_BATCHES], then["batches"], now["batches"])
+        self._after = int(checkpoint["samples_seen"]), copy.deepcopy(loops)
+
+
+def _within_a_step(trainer: Trainer) -> bool:
+    """Whether a batch is at work, or gradients of earlier ones wait for more; an epoch's last batch ends a step."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    at_work = progress.current.processed < progress.current.ready
+    return at_work or (progress.current.ready % trainer.accumulate_grad_batches != 0 and not progress.is_last_batch)
+
+
+def _layout(trainer: Trainer) -> dict[str, int]:
+    """Batches of a process, and samples of all, per optimiser step (0: the data do not tell)."""
+    batches = trainer.accumulate_grad_batches
+    samples = int(getattr(getattr(trainer, "datamodule", None), "batch_size", None) or 0)
+    return {"batches": batches, "samples": samples * batches * trainer.world_size}
+
+
+def _rescale(progress: dict[str, Any], then: int, now: int) -> None:
+    """Count batches of another size: ``then`` of them made a step, now ``now`` do."""
+    for counts in (progress["current"], progress["total"]):
+        behind = {name: counts["ready"] - counts[name] for name in counts}  # 1 where a batch's end was not over
+        ready = -(-counts["ready"] // then) * now
+        counts.update({name: ready - late for name, late in behind.items()})
