@@ -11,8 +11,10 @@ COMMANDS = {
     "reconstruct": "one picture (or many) to a textured 3D asset",
     "render": "meshes to posed views",
     "data": "convert, check and look at scene folders",
+    "recipes": "list the recipes that ship with the package, or show one",
 }
 TRAINING = {
+    "plan": "a run before it starts: stages, steps, memory, cost",
     "fit": "train: vfusion3d fit --config recipes/nano/reconstructor.yaml",
     "validate": "evaluate on the validation set",
     "test": "evaluate on the test set",

@@ -1,4 +1,4 @@
-"""`vfusion3d fit | validate | test | predict`: LightningCLI with the paper's schedules as top-level keys."""
+"""`vfusion3d fit | validate | test | predict | plan`: LightningCLI with the paper's schedules as top-level keys."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from vfusion3d.callbacks import CameraNoise, LearningRateRestart, ResolutionSchedule
 from vfusion3d.commands.arguments import one_line
+from vfusion3d.commands.plan import PLAN, PlanningTrainer, add_plan_arguments, check_batch, show_plan
 from vfusion3d.data.held_out import excluded_names
 from vfusion3d.errors import CheckpointError, UsageError, VFusion3DError
 from vfusion3d.outputs import CANNOT_WRITE, output_errors
@@ -90,8 +91,20 @@ def _changed_recipe(subject: str, changed: list[str]) -> UsageError:
 class TrainingCLI(LightningCLI):
     """LightningCLI with the optional keys of `SCHEDULES`; ``recipes/...`` names a file inside the package."""
 
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's, and ``plan``."""
+        return {**LightningCLI.subcommands(), "plan": set()}
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the schedules."""
+        """Add the schedules and the total batch."""
+        parser.add_argument(
+            "--total_batch",
+            type=int | None,
+            default=None,
+            help="samples per optimiser step over all devices, which batch_size x devices x num_nodes x "
+            "accumulate_grad_batches must make, or null to leave that unchecked",
+        )
         for key, callback in SCHEDULES.items():
             parser.add_argument(
                 f"--{key}",
@@ -99,6 +112,12 @@ class TrainingCLI(LightningCLI):
                 default=None,
                 help=f"arguments of {callback.__name__}, or null for none",
             )
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "plan":
+            add_plan_arguments(parser)
+        return parser
 
     def _parse_ckpt_path(self) -> None:
         """Lightning would let a checkpoint's settings silently beat the recipe; `_check_recipe` compares instead."""
@@ -110,6 +129,10 @@ class TrainingCLI(LightningCLI):
             VFusion3DError: if a value of the recipe is refused, or the checkpoint is no use. jsonargparse wraps
                 whatever a constructor raises in a ValueError; what is no complaint about a value leaves as it was.
         """
+        if self.subcommand == "plan":  # needs no instances
+            return
+        if self.subcommand == "fit":
+            check_batch(self.config.fit)
         path = self._get(self.config, "ckpt_path")
         if path == "best":
             raise UsageError(
@@ -128,6 +151,12 @@ class TrainingCLI(LightningCLI):
             raise UsageError(f"{one_line(str(cause))}; correct the recipe or the option.") from error
         if checkpoint is not None:
             _check_recipe(path, checkpoint, self.model)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        if subcommand == "plan":
+            show_plan(self._parser(subcommand), self.config.plan)
+        else:
+            super()._run_subcommand(subcommand)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Append the schedules to the trainer's callbacks, and let it write checkpoints whole."""
@@ -214,11 +243,12 @@ def main(arguments: list[str]) -> int:
         TrainingCLI(
             LightningModule,
             LightningDataModule,
+            trainer_class=PlanningTrainer,
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_callback=RecipeInCheckpoint,
             save_config_kwargs={"overwrite": True},
-            parser_kwargs={"prog": "vfusion3d", "exit_on_error": False},
+            parser_kwargs={"prog": "vfusion3d", "exit_on_error": False, "plan": {"description": PLAN}},
         )
     except ArgumentError as error:
         mistake = one_line(str(error))
