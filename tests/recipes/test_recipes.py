@@ -111,11 +111,11 @@ def shrink(document, root):
     model, data = document["model"]["init_args"], document["data"]["init_args"]
     model |= {"architecture": "tiny", "changes": None, "weights": None}
     model["losses"]["trunk"] = "squeeze"
-    model["patches"] |= {"size": 16, "coarse_samples": 6, "fine_samples": 4}
-    data |= {"root": str(root), "samples_per_epoch": 2, "batch_size": 2, "resolution": 48, "val_fraction": 0.0}
+    model["patches"] |= {"size": 32, "coarse_samples": 4, "fine_samples": 2}
+    data |= {"root": str(root), "samples_per_epoch": 2, "batch_size": 2, "resolution": 64, "val_fraction": 0.0}
     data |= {"limit": data["limit"] and 4, "order_by": data["order_by"] and "key"}
     schedule = document["resolution"]["init_args"]
-    for key, value in (("resolutions", [16, 24, 32, 40, 48]), ("uniform", [16, 48])):
+    for key, value in (("resolutions", [32, 40, 48, 56, 64]), ("uniform", [32, 64])):
         if schedule[key]:
             schedule[key] = value[: len(schedule[key])]
     trainer = document["trainer"]
@@ -132,7 +132,7 @@ def shards(tmp_path_factory):
     from vfusion3d import cli
 
     folder = tmp_path_factory.mktemp("shards") / "objects"
-    command = ["data", "pack", "--procedural", "4", "--output", str(folder), "--resolution", "48"]
+    command = ["data", "pack", "--procedural", "4", "--output", str(folder), "--resolution", "64"]
     assert cli.main(command) == 0
     return folder
 
