@@ -11,8 +11,16 @@ from vfusion3d.models import ReconstructorConfig, TriplaneReconstructor
 from vfusion3d.training import LossWeights
 from vfusion3d.training.cost import step_cost
 
-CONFIG = ReconstructorConfig.preset("tiny", encoder="dinov2", image_size=28, patch_size=14, encoder_positions=2,
-    image_alpha=False, pixel_aligned_channels=0, depth_frequencies=0)  # fmt: skip
+CONFIG = ReconstructorConfig.preset(
+    "tiny",
+    encoder="dinov2",
+    image_size=28,
+    patch_size=14,
+    encoder_positions=2,
+    image_alpha=False,
+    pixel_aligned_channels=0,
+    depth_frequencies=0,
+)
 
 
 def test_parameters_and_operations_of_a_real_model():

@@ -32,8 +32,8 @@ from vfusion3d.training.plan import (
 
 PLAN = (
     "Print a run before it starts, from its recipe and any option of `fit`: stages, steps, learning rates, losses, and "
-    "an estimate of memory and device-hours. Nothing is built; the data is counted. What cannot be is refused. Example: "
-    "vfusion3d plan --config recipes/paper/pretrain_synthetic.yaml --config recipes/hardware/node_8x80gb.yaml"
+    "an estimate of memory and device-hours. Nothing is built; the data is counted. What cannot be is refused. "
+    "Example: vfusion3d plan --config recipes/paper/pretrain_synthetic.yaml --config recipes/hardware/node_8x80gb.yaml"
 )
 _GIB = 2**30
 
@@ -58,7 +58,7 @@ def add_plan_arguments(parser: LightningArgumentParser) -> None:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class RecipeRun:
     """What a parsed recipe says of a run."""
 
     run: RunSettings
@@ -95,7 +95,7 @@ def check_batch(config: Namespace) -> None:
         check_total_batch(size, devices, config.trainer.accumulate_grad_batches, config.total_batch)
 
 
-def read_run(parser: LightningArgumentParser, config: Namespace) -> Recipe:
+def read_run(parser: LightningArgumentParser, config: Namespace) -> RecipeRun:
     """What decides a run, from its parsed recipe; the data is counted, nothing else is read.
 
     Raises:
@@ -136,7 +136,7 @@ def read_run(parser: LightningArgumentParser, config: Namespace) -> Recipe:
         distributed="ddp" in strategy.lower(),
         sharded="fsdp" in strategy.lower(),
     )
-    return Recipe(run, _architecture(settings, notes), tuple(notes))
+    return RecipeRun(run, _architecture(settings, notes), tuple(notes))
 
 
 def _parts(data: Namespace) -> list[Namespace]:
@@ -202,7 +202,7 @@ def _architecture(settings: dict[str, Any], notes: list[str]) -> ReconstructorCo
 
 
 # -- what is printed ---------------------------------------------------------------------------------------------
-def describe(recipe: Recipe, plan: Plan, tflops: float) -> dict[str, Any]:
+def describe(recipe: RecipeRun, plan: Plan, tflops: float) -> dict[str, Any]:
     """A plan as a JSON document; memory in bytes."""
     run, config = recipe.run, recipe.config
     costs = {name: estimate_cost(run, config, flag) for name, flag in (("with", True), ("without", False))}
@@ -291,7 +291,8 @@ def _text(plan: dict[str, Any]) -> str:
         f"length   {plan['epochs']} epochs of {plan['samples_per_epoch']:,} samples",
         f"batch    {batch['per_device']} samples x {batch['devices']} devices x {batch['accumulate']} batches = "
         f"{batch['total']:,}; {batch['images']:,} patches of {batch['patch']} pixels a step",
-        f"steps    {steps['total']:,}, {steps['per_epoch']:,} an epoch; warm-up {steps['warmup']:,}; restart {restarts}",
+        f"steps    {steps['total']:,}, {steps['per_epoch']:,} an epoch; warm-up {steps['warmup']:,}; restart "
+        f"{restarts}",
         f"         (samples x epochs / batch, with what whole steps leave out: {nominal})",
         "losses   " + (", ".join(f"{name} x {weight:g}" for name, weight in plan["losses"].items()) or "none"),
         "",
