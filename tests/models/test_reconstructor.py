@@ -83,15 +83,52 @@ def test_planes_may_be_optimised_themselves():
     assert losses[2] < losses[1] < losses[0]
 
 
-def test_gradient_checkpointing_changes_nothing():
-    model, images, cameras = make(1)
-    grads = []
+PLAIN = {"image_alpha": False, "pixel_aligned_channels": 0, "patch_size": 14, "image_size": 56, "encoder_layers": 2}
+ENCODERS = [{"encoder_layers": 2}, {"encoder": "dinov2", **PLAIN}, {"encoder": "dinov2_registers", **PLAIN}]
+
+
+def gradients(model: TriplaneReconstructor, recompute: bool = False) -> list[torch.Tensor]:
+    torch.manual_seed(1)
+    model.train().zero_grad()
+    images = torch.rand(1, 4, model.config.image_size, model.config.image_size)
+    model(images, orbit(1)).render(orbit(1).unsqueeze(0), 8, 8, recompute=recompute).rgb.square().mean().backward()
+    return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize("changes", ENCODERS, ids=["vit", "dinov2", "dinov2_registers"])
+def test_gradient_checkpointing_changes_nothing_but_what_is_kept(changes):
+    model, _, _ = make(1, **changes)
+    grads, calls = [], []
+    for block in model.blocks:
+        norm = next(part for part in block.modules() if isinstance(part, torch.nn.LayerNorm))
+        norm.register_forward_hook(lambda *_: calls.append(1))
     for enabled in (False, True):
-        model.zero_grad()
+        calls.clear()
         model.gradient_checkpointing_enable(enabled)
-        model(images, cameras).render(orbit(1).unsqueeze(0), 8, 8, recompute=enabled).rgb.square().mean().backward()
-        grads.append(model.decoder.positions.grad.clone())
-    torch.testing.assert_close(*grads)
+        grads.append(gradients(model, recompute=enabled))
+        assert len(calls) == len(model.blocks) * (2 if enabled else 1)  # every layer is computed again
+    for plain, recomputed in zip(*grads, strict=True):
+        torch.testing.assert_close(plain, recomputed)
+
+
+@pytest.mark.parametrize("changes", ENCODERS[:2], ids=["vit", "dinov2"])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_compiled_blocks_learn_the_same_and_share_their_code(changes, recompute):
+    from torch._dynamo.utils import counters
+
+    model, _, _ = make(1, **changes)
+    model.gradient_checkpointing_enable(recompute)
+    plain, keys = gradients(model), list(model.state_dict())
+    torch._dynamo.reset()
+    counters.clear()
+    model.compile_blocks(backend="aot_eager")  # what is compiled matters here, not how fast it is
+    assert list(model.state_dict()) == keys
+    for first, second in zip(plain, gradients(model), strict=True):
+        torch.testing.assert_close(first, second)
+    graphs = counters["stats"]["unique_graphs"]
+    assert 2 <= graphs <= 4 < len(model.blocks) * 2 + 1
+    gradients(model)
+    assert counters["stats"]["unique_graphs"] == graphs  # nothing is compiled again
 
 
 @pytest.mark.parametrize(

@@ -37,10 +37,33 @@ class DinoEncoder(nn.Module):
         else:
             self.model = transformers.Dinov2Model(transformers.Dinov2Config(**sizes))
             self.model.embeddings.__class__ = OffsetPositions
+        self._recompute = False
         # Never used without masking; DDP fails on parameters that get no gradient.
         self.model.get_parameter("embeddings.mask_token").requires_grad_(False)
         self.register_buffer("mean", per_channel(config.image_mean), persistent=False)
         self.register_buffer("std", per_channel(config.image_std), persistent=False)
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer's layers, all alike."""
+        return self.model.encoder.layer
+
+    @property
+    def gradient_checkpointing(self) -> bool:
+        """Whether training recomputes the layers in the backward pass."""
+        return self._recompute
+
+    @gradient_checkpointing.setter
+    def gradient_checkpointing(self, enabled: bool) -> None:
+        if enabled == self._recompute:
+            return
+        self._recompute = enabled
+        # transformers 5 calls it activation checkpointing
+        name = "activation" if hasattr(self.model, "activation_checkpointing_enable") else "gradient"
+        if enabled:
+            getattr(self.model, f"{name}_checkpointing_enable")({"use_reentrant": False})
+        else:
+            getattr(self.model, f"{name}_checkpointing_disable")()
 
     def forward(self, images: Tensor) -> ImageFeatures:
         """Tokens ``[B, 1 + n^2, encoder_dim]`` of pictures ``[B, 3, S, S]`` in [0, 1] (more channels are ignored)."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from vfusion3d.models.config import ReconstructorConfig
 
@@ -70,9 +71,15 @@ class StemViT(nn.Module):
         )
         self.layers = nn.TransformerEncoder(layer, config.encoder_layers, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(dim)
+        self.gradient_checkpointing = False
         self.pyramid = FeaturePyramid(config, channels, widths[1:]) if config.pixel_aligned_channels else None
         self.register_buffer("mean", per_channel([*config.image_mean, 0.5][:channels]), persistent=False)
         self.register_buffer("std", per_channel([*config.image_std, 0.5][:channels]), persistent=False)
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer's layers, all alike."""
+        return self.layers.layers
 
     def forward(self, images: Tensor) -> ImageFeatures:
         """Tokens ``[B, n^2, encoder_dim]`` and pixel features of pictures ``[B, 3 or 4, S, S]`` in [0, 1]."""
@@ -81,7 +88,11 @@ class StemViT(nn.Module):
         for stage in self.stem:
             x = stage(x)
             maps.append(x)
-        tokens = self.norm(self.layers(x.flatten(2).transpose(1, 2) + self.positions))
+        x = x.flatten(2).transpose(1, 2) + self.positions
+        for layer in self.blocks:
+            recompute = self.gradient_checkpointing and torch.is_grad_enabled()
+            x = checkpoint(layer, x, use_reentrant=False) if recompute else layer(x)
+        tokens = self.norm(x)
         return ImageFeatures(tokens, None if self.pyramid is None else self.pyramid(pixels, maps[:-1], tokens))
 
 

@@ -95,8 +95,25 @@ class TriplaneReconstructor(nn.Module, HubCheckpoints):
         return torch.cat([white, images[:, 3:]], dim=1) if self.config.image_alpha else white
 
     def gradient_checkpointing_enable(self, enabled: bool = True) -> None:
-        """Recompute the decoder's layers in the backward pass (less memory, a third more time)."""
-        self.decoder.gradient_checkpointing = enabled
+        """Recompute the transformers' layers in the backward pass (less memory, a third more time)."""
+        self.encoder.gradient_checkpointing = self.decoder.gradient_checkpointing = enabled
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """All layers of both transformers: what is compiled, sharded and recomputed one by one."""
+        return [*self.encoder.blocks, *self.decoder.layers]
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile the transformers' layers in place; state dicts keep their keys.
+
+        Layers of one kind share their code, so there are two compilations for the whole run: pictures and patches
+        keep their size through all stages of a `ResolutionSchedule`.
+
+        Args:
+            options: Of `torch.compile`.
+        """
+        for block in self.blocks:
+            block.compile(**options)
 
     def extra_repr(self) -> str:
         """Name and licence."""

@@ -10,7 +10,9 @@ from typing import Any, Protocol, TypeVar
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from vfusion3d.alpha import over_white
 from vfusion3d.cameras import Cameras
@@ -104,7 +106,8 @@ class ReconstructorTraining(LightningModule):
         optimizer: Its settings (AdamW as in the paper).
         patches: What is rendered per step.
         inputs: How inputs are prepared.
-        gradient_checkpointing: Recompute the decoder's layers in the backward pass.
+        gradient_checkpointing: Recompute the transformers' layers in the backward pass.
+        compile: Compile the transformers' layers (`TriplaneReconstructor.compile_blocks`).
         seed: Decides patches, borders, backgrounds and jitter, together with a sample's index and epoch.
 
     Raises:
@@ -122,6 +125,7 @@ class ReconstructorTraining(LightningModule):
         patches: PatchSettings = PatchSettings(),
         inputs: InputSettings = InputSettings(),
         gradient_checkpointing: bool = False,
+        compile: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -140,6 +144,8 @@ class ReconstructorTraining(LightningModule):
         if encoder is not None:
             load_encoder(self.model, *encoder)
         self.model.gradient_checkpointing_enable(gradient_checkpointing)
+        if compile:
+            self.model.compile_blocks()
         self.losses, self.optimizer_settings, self.patches, self.inputs = losses, optimizer, patches, inputs
         self.seed = seed
         self.samples_seen = 0
@@ -159,6 +165,7 @@ class ReconstructorTraining(LightningModule):
                 "patches": dataclasses.asdict(patches),
                 "inputs": dataclasses.asdict(inputs),
                 "gradient_checkpointing": gradient_checkpointing,
+                "compile": compile,
                 "seed": seed,
             }
         )
@@ -174,6 +181,26 @@ class ReconstructorTraining(LightningModule):
         if precision in ("16-true", "bf16-true"):
             mixed = precision.replace("true", "mixed")
             raise UsageError(f"Precision {precision} would round cameras and rays; use {mixed} (--trainer.precision).")
+
+    def configure_model(self) -> None:
+        """Shard weights, gradients and Adam's moments over the processes if the strategy is `ModelParallelStrategy`.
+
+        Each layer of the transformers is gathered when it is needed (FSDP2); numbers stay those of one process.
+
+        Raises:
+            UsageError: if the strategy would also split tensors.
+        """
+        if not isinstance(self.trainer.strategy, ModelParallelStrategy) or isinstance(self.model, FSDPModule):
+            return
+        if self.trainer.strategy.device_mesh["tensor_parallel"].size() > 1:
+            raise UsageError(
+                "ModelParallelStrategy would split tensors over processes, which this model cannot: set its "
+                "`tensor_parallel_size` to 1 and its `data_parallel_size` to the number of processes."
+            )
+        mesh = self.trainer.strategy.device_mesh["data_parallel"]
+        for block in self.model.blocks:
+            fully_shard(block, mesh=mesh)
+        fully_shard(self.model, mesh=mesh)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """As `build_optimizer`; the schedule belongs to `LearningRateRestart`."""
