@@ -113,7 +113,7 @@ def read_run(parser: LightningArgumentParser, config: Namespace) -> RecipeRun:
     devices, assumed = _devices(trainer)
     if assumed:
         notes.append(f"`trainer.devices` is {trainer.devices}: {devices} as on this machine.")
-    strategy = trainer.strategy if isinstance(trainer.strategy, str) else trainer.strategy.class_path
+    strategy = trainer.strategy if isinstance(trainer.strategy, str) else trainer.strategy.class_path.rsplit(".", 1)[-1]
     callbacks = [callback.class_path.rsplit(".", 1)[-1] for callback in trainer.callbacks or []]
     parts = _parts(config.data)
     run = RunSettings(
@@ -134,7 +134,7 @@ def read_run(parser: LightningArgumentParser, config: Namespace) -> RecipeRun:
         half="16" in str(trainer.precision),
         averaged="EMAWeightAveraging" in callbacks or "WeightAveraging" in callbacks,
         distributed="ddp" in strategy.lower(),
-        sharded="fsdp" in strategy.lower(),
+        sharded=strategy.lower().startswith("fsdp") or "ModelParallelStrategy" in strategy,
     )
     return RecipeRun(run, _architecture(settings, notes), tuple(notes))
 
