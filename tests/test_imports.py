@@ -82,6 +82,7 @@ def test_import_is_light():
         ["render", "--help"],
         ["data", "--help"],
         ["data", "doctor", "--help"],
+        ["recipes", "--help"],
         ["data", "pack", "--help"],
     ],
 )

@@ -12,8 +12,10 @@ COMMANDS = {
     "render": "meshes to posed views",
     "data": "convert, check and look at scene folders",
     "export": "a training checkpoint to a model folder",
+    "recipes": "list the recipes that ship with the package, or show one",
 }
 TRAINING = {
+    "plan": "a run before it starts: stages, steps, memory, cost",
     "fit": "train: vfusion3d fit --config recipes/nano/reconstructor.yaml",
     "validate": "evaluate on the validation set",
     "test": "evaluate on the test set",

@@ -1,4 +1,4 @@
-"""`vfusion3d fit | validate | test | predict`: LightningCLI with the paper's schedules as top-level keys."""
+"""`vfusion3d fit | validate | test | predict | plan`: LightningCLI with the paper's schedules as top-level keys."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from vfusion3d.callbacks import CameraNoise, LearningRateRestart, ResolutionSchedule, SaveOnSigterm, Throughput
 from vfusion3d.commands.arguments import one_line
+from vfusion3d.commands.plan import PLAN, PlanningTrainer, add_plan_arguments, check_batch, show_plan
 from vfusion3d.data.held_out import excluded_names
 from vfusion3d.errors import (
     CheckpointError,
@@ -112,8 +113,20 @@ class _EndTogether(Callback):
 class TrainingCLI(LightningCLI):
     """LightningCLI with the optional keys of `SCHEDULES`; ``recipes/...`` names a file inside the package."""
 
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's, and ``plan``."""
+        return {**LightningCLI.subcommands(), "plan": set()}
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the schedules."""
+        """Add the schedules and the total batch."""
+        parser.add_argument(
+            "--total_batch",
+            type=int | None,
+            default=None,
+            help="samples per optimiser step over all devices, which batch_size x devices x num_nodes x "
+            "accumulate_grad_batches must make, or null to leave that unchecked",
+        )
         for key, callback in SCHEDULES.items():
             parser.add_argument(
                 f"--{key}",
@@ -121,6 +134,12 @@ class TrainingCLI(LightningCLI):
                 default=None,
                 help=f"arguments of {callback.__name__}, or null for none",
             )
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "plan":
+            add_plan_arguments(parser)
+        return parser
 
     def _parse_ckpt_path(self) -> None:
         """Lightning would let a checkpoint's settings silently beat the recipe; `_check_recipe` compares instead."""
@@ -132,6 +151,10 @@ class TrainingCLI(LightningCLI):
             VFusion3DError: if a value of the recipe is refused, or the checkpoint is no use. jsonargparse wraps
                 whatever a constructor raises in a ValueError; what is no complaint about a value leaves as it was.
         """
+        if self.subcommand == "plan":  # needs no instances
+            return
+        if self.subcommand == "fit":
+            check_batch(self.config.fit)
         path = self._get(self.config, "ckpt_path")
         if path == "best":
             raise UsageError(
@@ -154,6 +177,12 @@ class TrainingCLI(LightningCLI):
             raise MissingExtraError("WandbLogger needs Weights & Biases: pip install wandb.") from error
         if checkpoint is not None:
             _check_recipe(path, checkpoint, self.model)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        if subcommand == "plan":
+            show_plan(self._parser(subcommand), self.config.plan)
+        else:
+            super()._run_subcommand(subcommand)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the schedules, speed and time left, and the usual loggers; let the trainer write checkpoints whole."""
@@ -238,11 +267,12 @@ def main(arguments: list[str]) -> int:
         TrainingCLI(
             LightningModule,
             LightningDataModule,
+            trainer_class=PlanningTrainer,
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_callback=RecipeInCheckpoint,
             save_config_kwargs={"overwrite": True},
-            parser_kwargs={"prog": "vfusion3d", "exit_on_error": False},
+            parser_kwargs={"prog": "vfusion3d", "exit_on_error": False, "plan": {"description": PLAN}},
         )
     except TrainingError:
         if rank_zero_only.rank:  # what ends all processes alike is said once

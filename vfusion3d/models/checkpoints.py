@@ -184,6 +184,19 @@ def _local_path(name: str) -> Path | None:
     return None
 
 
+def read_config(name_or_path: str | Path) -> ReconstructorConfig:
+    """Architecture of a checkpoint of ours on this machine, without its weights.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    folder = _local_path(str(name_or_path))
+    if folder is None or not folder.is_dir():
+        raise CheckpointError(f"{name_or_path} is no folder with a {CONFIG}; give one written by save_pretrained.")
+    settings = _read_settings(folder / CONFIG)
+    return ReconstructorConfig.from_dict({key: value for key, value in settings.items() if key != _DTYPE})
+
+
 def read_encoder(name_or_path: str | Path) -> tuple[Path, dict[str, torch.Tensor]]:
     """A published DINOv2, to start an encoder from.
 

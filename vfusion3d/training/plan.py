@@ -101,7 +101,7 @@ class Plan:
     stages: list[Stage]
     """One per resolution."""
     steps_per_epoch: int
-    """Optimiser steps of an epoch, in whole batches of all devices."""
+    """Optimiser steps of an epoch; the samples that do not fill one are left out."""
     steps: int
     """Of the run."""
     restarts: list[int]
@@ -109,7 +109,7 @@ class Plan:
     warmup_steps: int
     """Steps of the warm-up."""
     nominal_steps: int
-    """Samples x epochs / total batch: the paper's way of counting, without the remainders of epochs."""
+    """Samples x epochs / total batch, as the paper counts, with what epochs leave out."""
     nominal_restarts: list[int]
     """The restarts counted likewise."""
 
@@ -154,28 +154,25 @@ def plan_run(run: RunSettings) -> Plan:
     check_total_batch(run.batch_size, run.devices, run.accumulate, run.total_batch)
     if run.max_epochs < 1:
         raise UsageError(f"A plan needs the number of epochs, but `trainer.max_epochs` is {run.max_epochs}; set it.")
-    batches = run.samples_per_epoch // (run.batch_size * run.devices)
-    if not batches:
-        raise UsageError(
-            f"An epoch has {run.samples_per_epoch} samples but a batch of all devices takes "
-            f"{run.batch_size * run.devices} ({run.batch_size} on each of {run.devices}); lower `batch_size` or add "
-            "samples."
-        )
-    delivered = batches * run.batch_size * run.devices  # an epoch is cut to whole batches
     batch = run.batch_size * run.devices * run.accumulate
-    per_epoch = -(-batches // run.accumulate)  # the last step of an epoch may add up fewer
+    per_epoch = run.samples_per_epoch // batch  # loaders cut an epoch to whole steps
+    if not per_epoch:
+        raise UsageError(
+            f"An epoch has {run.samples_per_epoch} samples but an optimiser step takes {batch} ({run.batch_size} on "
+            f"each of {run.devices} devices, {run.accumulate} times); lower them or add samples."
+        )
+    delivered = per_epoch * batch
     _check_stages(run)
     warmup = 0.0 if run.rates is None else _checked_warmup(run, run.rates, batch, delivered)
 
     def step_at(epoch: float) -> int:
-        whole = int(epoch + 1e-9)
-        return whole * per_epoch + round((epoch - whole) * per_epoch)
+        return round(epoch * per_epoch)
 
     def rate_at(step: int) -> float:
         if run.rates is None:
             return run.learning_rate
-        epoch = step // per_epoch + step % per_epoch * batch / delivered
-        return run.rates.rate(epoch + batch / delivered if epoch < warmup else epoch, warmup)  # as the callback has it
+        epoch = step / per_epoch
+        return run.rates.rate(epoch + 1 / per_epoch if epoch < warmup else epoch, warmup)  # as the callback has it
 
     ends, resolutions = _ends(run)
     stages = []
