@@ -90,8 +90,8 @@ def _doctor_parser() -> ArgumentParser:
 def _inspect_parser() -> ArgumentParser:
     parser = ArgumentParser(
         description="Draw the cameras of an object around the unit sphere, and a contact sheet of its pictures over a "
-        "checkerboard that shows what is transparent. Works with broken scenes too. Of a shard set, draw some items, one "
-        "a row, and say what its columns hold. Examples: vfusion3d data inspect scenes/chair --output chair.png; "
+        "checkerboard that shows what is transparent. Works with broken scenes too. Of a shard set, draw some items, "
+        "one a row, and say what its columns hold. Examples: vfusion3d data inspect scenes/chair --output chair.png; "
         "vfusion3d data inspect shards/ --query 'elevation > 0.3' --output chosen.png",
     )
     add = parser.add_argument
