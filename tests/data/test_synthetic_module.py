@@ -161,11 +161,10 @@ def _train_until_killed(root: str, folder: str, after: int) -> None:
     trainer.fit(Model(), datamodule=module(root, num_workers=2), ckpt_path=last if last.exists() else None)
 
 
-@pytest.mark.slow
 def test_kill_9_loses_nothing_and_shows_nothing_twice(orbit_set: Path, tmp_path: Path) -> None:
-    spawn = multiprocessing.get_context("spawn")
+    fork = multiprocessing.get_context("fork")  # a new interpreter would import Lightning again
     for after in (2, 3, 5, -1):  # mid-epoch, at an epoch's end, at a later epoch's last but one step, never
-        process = spawn.Process(target=_train_until_killed, args=(str(orbit_set), str(tmp_path), after))
+        process = fork.Process(target=_train_until_killed, args=(str(orbit_set), str(tmp_path), after))
         process.start()
         process.join()
         assert process.exitcode == (0 if after < 0 else -signal.SIGKILL)
