@@ -27,6 +27,7 @@ _LAYOUTS = [
 ]
 _SHEET_VIEWS = 100
 _COLUMNS = 8
+_SHEET_ITEMS = 8
 
 
 def build_parser() -> ArgumentParser:
@@ -89,11 +90,17 @@ def _doctor_parser() -> ArgumentParser:
 def _inspect_parser() -> ArgumentParser:
     parser = ArgumentParser(
         description="Draw the cameras of an object around the unit sphere, and a contact sheet of its pictures over a "
-        "checkerboard that shows what is transparent. Works with broken scenes too. Example: vfusion3d data inspect "
-        "scenes/chair --output chair.png",
+        "checkerboard that shows what is transparent. Works with broken scenes too. Of a shard set, draw some items, "
+        "one a row, and say what its columns hold. Examples: vfusion3d data inspect scenes/chair --output chair.png; "
+        "vfusion3d data inspect shards/ --query 'elevation > 0.3' --output chosen.png",
     )
     add = parser.add_argument
-    add("folder", metavar="FOLDER", help="one object's folder, a scene or any layout that `convert` reads")
+    add(
+        "folder",
+        metavar="FOLDER",
+        help="one object's folder, a scene or any layout that `convert` reads; or a shard set",
+    )
+    add("--query", metavar="TEXT", help="of a shard set, only rows such as 'elevation > 0.3 and prompt is not null'")
     add("--output", required=True, metavar="FILE.png", help="the drawing")
     add("--cell", type=int, default=128, metavar="PIXELS", help="side of a picture on the contact sheet")
     _add_layout(parser)
@@ -305,25 +312,35 @@ def _doctor(args: Any) -> int:
 def _inspect(args: Any) -> int:
     from vfusion3d.data.doctor import examine
     from vfusion3d.data.layouts import detect_layout, read_views
+    from vfusion3d.data.shards import is_shard_set
 
     if not 16 <= args.cell <= 1024:
         raise UsageError(f"Argument `cell` must be from 16 to 1024 pixels, but got {args.cell}.")
     if not args.output.lower().endswith(".png"):
         raise UsageError(f"Argument `output` must name a .png file, but got {args.output}.")
-    folder, output = _existing(args.folder), Path(args.output)
+    output = Path(args.output)
     if os.path.isdir(output):
         raise OutputError(f"Output '{output}' is a folder; name a file.")
+    if is_shard_set(args.folder):
+        return _inspect_set(args.folder, args.query, args.cell, output)
+    if args.query is not None:
+        raise UsageError(f"Argument `query` needs a shard set, but {args.folder} is none; pack scenes to have one.")
+    folder = _existing(args.folder)
     if _layout(args) is None and detect_layout(folder) is None:
         raise SceneError(f"The folder {folder} is no single object; name one object's folder.")
     views = read_views(folder, _layout(args), args.fov)
     findings = examine(folder, _layout(args), args.fov)
     lines = [_summary(views), *(f"{finding.name}: {finding.message}" for finding in findings)]
-    make_folder(output.parent)
-    data = io.BytesIO()
-    _drawing(views, lines, args.cell).save(data, format="PNG")
-    write_atomically(output, data.getvalue())
+    _save(_drawing(views, lines, args.cell), output)
     say("\n".join([*lines, f"Drawn to {output}."]))
     return 0
+
+
+def _save(drawing: Image.Image, output: Path) -> None:
+    make_folder(output.parent)
+    data = io.BytesIO()
+    drawing.save(data, format="PNG")
+    write_atomically(output, data.getvalue())
 
 
 def _summary(views: Views) -> str:
@@ -389,6 +406,51 @@ def _cell(views: Views, index: int, size: int) -> Image.Image:
         pen.text((size / 2, size - 10), what, fill=FRONT, font=font(12), anchor="mm")
     pen.text((4, 2), str(index), fill=FRONT if index == 0 else INK, font=font(12), stroke_width=2, stroke_fill="white")
     return cell.convert("RGB")
+
+
+def _inspect_set(location: str, query: str | None, cell: int, output: Path) -> int:
+    """Some items of a shard set, one a row, and what its columns hold."""
+    import numpy as np
+
+    from vfusion3d.data.shards import ShardSet
+    from vfusion3d.rendering.turntable import contact_sheet, on_checkerboard
+
+    chosen = ShardSet(location, query, cameras=False)
+    shown = np.unique(np.linspace(0, len(chosen) - 1, _SHEET_ITEMS).round().astype(int)).tolist()
+    columns = min(_COLUMNS, int(chosen.counts[shown].min()))
+    cells = []
+    for item in shown:
+        frames = np.linspace(0, chosen.counts[item] - 1, columns).round().astype(int).tolist()
+        cells += [
+            np.asarray(on_checkerboard(picture, cell).convert("RGB")) for picture in chosen.pictures(item, frames)
+        ]
+    _save(contact_sheet(cells, columns), output)
+    rig = chosen.rig
+    how = (
+        "each picture with its own camera"
+        if rig is None
+        else f"orbits of {rig.frames} frames without cameras: distance {rig.radius:.4g}, field of view {rig.fov:.4g} "
+        f"degrees, {'counter-clockwise' if rig.direction > 0 else 'clockwise'} seen from above"
+    )
+    lines = [f"{location}: {len(chosen)} items in {len(chosen.shards)} shards; {how}."]
+    table = chosen.attributes()
+    lines += [f"  {name}: {_column(table[name].to_pylist())}" for name in table.column_names]
+    say("\n".join([*lines, f"Items {', '.join(chosen.key(item) for item in shown)} drawn to {output}."]))
+    return 0
+
+
+def _column(values: list[Any]) -> str:
+    """What a column holds, in words."""
+    there = [value for value in values if value is not None]
+    missing = f", {len(values) - len(there)} without" if len(there) < len(values) else ""
+    if not there:
+        return "no values"
+    if isinstance(there[0], (int, float)) and not isinstance(there[0], bool):
+        ordered = sorted(there)
+        return f"{ordered[0]:.6g} to {ordered[-1]:.6g}, median {ordered[len(ordered) // 2]:.6g}{missing}"
+    common = Counter(there).most_common(3)
+    texts = ", ".join(f"{str(value)[:40]!r} ({count})" for value, count in common)
+    return f"{len(set(there))} different, {texts}{missing}"
 
 
 # -- pack --------------------------------------------------------------------------------------------------------

@@ -134,7 +134,11 @@ def procedural_items(
         elevation = float(torch.rand((), generator=generator)) * MAX_ELEVATION
         noise = _OFFSET if keep_cameras else 0.0
         cameras = orbit(rig.frames, elevation, rig.radius, rig.fov, 0.0, rig.direction, noise, generator)
-        images = render(sample_objects(torch.tensor([number])), cameras.unsqueeze(0), resolution, resolution)[0]
+        objects = sample_objects(torch.tensor([number]))
+        frames = [
+            encode(straight_pixels(render(objects, cameras[None, k : k + 1], resolution, resolution)[0, 0]))
+            for k in range(rig.frames)  # one at a time: the memory of a view, not of an orbit
+        ]
         columns = {
             "elevation": elevation,
             "prompt": "a procedural object",
@@ -142,5 +146,4 @@ def procedural_items(
             "licence": "CC0-1.0",
             "source": "vfusion3d procedural",
         }
-        frames = [encode(view) for view in straight_pixels(images)]
         yield Item(key, frames, (resolution, resolution), cameras if keep_cameras else None, columns)

@@ -84,6 +84,7 @@ class ShardSet:
         order_by: Column by which rows are ordered, largest first.
         limit: Use only the first rows of that order or, without ``order_by``, of a fixed random order of the keys.
         exclude: Keys of rows that are not used.
+        cameras: Whether all cameras must be known: refuse orbits that have no elevation yet and NaN poses.
 
     Raises:
         ShardError: naming the file and what is wrong with it.
@@ -98,14 +99,18 @@ class ShardSet:
         order_by: str | None = None,
         limit: int | None = None,
         exclude: Collection[str] = (),
+        cameras: bool = True,
     ) -> None:
         self.location = str(location).rstrip("/")
         self._files: OrderedDict[int, int] = OrderedDict()
         self._connect()
         tables = self._tables()
-        chosen = self._choose(tables, query, order_by, limit, exclude)
-        self._load(tables, chosen)
-        self._check()
+        self._rows = self._choose(tables, query, order_by, limit, exclude)
+        self._load(tables, self._rows)
+        if cameras:
+            self._check_cameras()
+        if self.local:
+            self._check_shards()
 
     # -- opening ---------------------------------------------------------------------------------------------
     def _connect(self) -> None:
@@ -321,12 +326,11 @@ class ShardSet:
             if all(side["min"] == side["max"] for side in sizes):
                 self.size = (sizes[0]["min"], sizes[1]["min"])
 
-    def _check(self) -> None:
+    def _check_cameras(self) -> None:
         """Find what would end a run of days in its middle.
 
         Raises:
-            ShardError: naming the first item with NaN poses, without an elevation or with frames missing, or a
-                shard that is shorter than the table says.
+            ShardError: naming an item with NaN poses, without an elevation or with frames missing.
         """
         for values, what in ((self._poses, "poses"), (self._intrinsics, "intrinsics")):
             if values is not None:
@@ -352,16 +356,22 @@ class ShardSet:
                     f"The item {self.key(item)!r} in {self.location} has {self.counts[item]} frames, but the rig "
                     f"{self.rig.frames}; its cameras are unknown."
                 )
-        if self.local:
-            ends = np.zeros(len(self.shards), np.int64)
-            for start in range(0, len(self), 1 << 16):  # of millions of items a part at a time
-                first = self._first[start : start + (1 << 16) + 1]
-                places = slice(first[0], first[-1])
-                rows = np.repeat(self._shard[start : start + len(first) - 1], np.diff(first))
-                np.maximum.at(ends, rows, self._offsets[places] + self._sizes[places])
-            for shard, end in zip(self.shards, ends.tolist(), strict=True):
-                if end:
-                    self._reach(shard, lambda path, end=end: _require_length(path, end))  # type: ignore[misc]
+
+    def _check_shards(self) -> None:
+        """See that local shards are as long as the table says.
+
+        Raises:
+            ShardError: naming one that is missing or truncated.
+        """
+        ends = np.zeros(len(self.shards), np.int64)
+        for start in range(0, len(self), 1 << 16):  # of millions of items a part at a time
+            first = self._first[start : start + (1 << 16) + 1]
+            places = slice(first[0], first[-1])
+            rows = np.repeat(self._shard[start : start + len(first) - 1], np.diff(first))
+            np.maximum.at(ends, rows, self._offsets[places] + self._sizes[places])
+        for shard, end in zip(self.shards, ends.tolist(), strict=True):
+            if end:
+                self._reach(shard, lambda path, end=end: _require_length(path, end))  # type: ignore[misc]
 
     def split(self, fraction: float, seed: int) -> tuple[ShardSet, ShardSet]:
         """The set without, and with only, the given share of its items; a key alone decides which first.
@@ -384,6 +394,7 @@ class ShardSet:
         """The items that a mask chooses."""
         part = copy.copy(self)
         part._files = OrderedDict()
+        part._rows = np.flatnonzero(wanted) if self._rows is None else self._rows[wanted]
         frames = np.repeat(wanted, self.counts)
         part.keys = self.keys.filter(pa.array(wanted))
         part._shard = self._shard[wanted]
@@ -394,6 +405,11 @@ class ShardSet:
         if self._elevation is not None:
             part._elevation = self._elevation[wanted]
         return part
+
+    def attributes(self) -> pa.Table:
+        """The items' columns, labels included, one row per item."""
+        table = self._attributes(self._tables(), set(self.columns))
+        return table if self._rows is None else table.take(pa.array(self._rows))
 
     # -- reading ---------------------------------------------------------------------------------------------
     def __len__(self) -> int:
@@ -453,13 +469,22 @@ class ShardSet:
         """Pictures of some frames: uint8 ``[H, W, 4]`` each, RGBA with premultiplied alpha.
 
         Raises:
+            ShardError: as `pictures`.
+        """
+        return [premultiplied_pixels(picture) for picture in self.pictures(item, frames)]
+
+    def pictures(self, item: int, frames: Sequence[int]) -> list[Image.Image]:
+        """Pictures of some frames as they were packed.
+
+        Raises:
             ShardError: as `members`, or if a member is no picture.
         """
         pictures = []
         for frame, content in zip(frames, self.members(item, frames), strict=True):
             try:
-                with Image.open(io.BytesIO(content)) as picture:
-                    pictures.append(premultiplied_pixels(picture))
+                picture = Image.open(io.BytesIO(content))
+                picture.load()
+                pictures.append(picture)
             except (OSError, ValueError, SyntaxError) as error:
                 raise ShardError(
                     f"Frame {frame} of item {self.key(item)!r} in {self.location}/{self.shards[self._shard[item]]} "
