@@ -80,6 +80,7 @@ def test_import_is_light():
         ["render", "--help"],
         ["data", "--help"],
         ["data", "doctor", "--help"],
+        ["export", "--help"],
     ],
 )
 def test_help_is_light(command):
