@@ -1,6 +1,8 @@
 """Training: the LightningModules, losses, parameter groups and patches."""
 
+from vfusion3d.training.export import export_model, load_trained
 from vfusion3d.training.losses import LossWeights, PerceptualLoss, inside_loss, opacity_loss, total_variation
+from vfusion3d.training.model_card import TrainingFacts, model_card
 from vfusion3d.training.module import InputSettings, PatchSettings, ReconstructorTraining
 from vfusion3d.training.optimisation import OptimizerSettings, build_optimizer, parameter_groups
 
@@ -11,8 +13,12 @@ __all__ = [
     "PatchSettings",
     "PerceptualLoss",
     "ReconstructorTraining",
+    "TrainingFacts",
     "build_optimizer",
+    "export_model",
     "inside_loss",
+    "load_trained",
+    "model_card",
     "opacity_loss",
     "parameter_groups",
     "total_variation",
