@@ -84,6 +84,7 @@ def test_import_is_light():
         ["data", "doctor", "--help"],
         ["recipes", "--help"],
         ["data", "pack", "--help"],
+        ["export", "--help"],
     ],
 )
 def test_help_is_light(command):

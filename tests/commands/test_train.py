@@ -45,6 +45,7 @@ def test_fit_then_validate_test_predict_and_reconstruct(run, tmp_path, capsys):
     folder = tmp_path / "lightning_logs" / "version_0"
     rows = (folder / "metrics.csv").read_text()
     assert "train/loss" in rows and "resolution" in rows and "lr" in rows
+    assert "samples_per_second" in rows and "minutes_left" in rows and "val/foreground_psnr" in rows
     assert len(list(folder.glob("novel_views_*.png"))) == 4
     checkpoint = folder / "checkpoints" / "last.ckpt"
     torch.load(checkpoint, weights_only=True)
@@ -81,6 +82,24 @@ def test_fit_then_validate_test_predict_and_reconstruct(run, tmp_path, capsys):
     command = ["reconstruct", str(tmp_path / "ball.png"), "--output", str(tmp_path / "out"), "--formats", "mp4"]
     assert cli.main([*command, "--model", str(folder / "model"), "--frames", "2", "--render-size", "16"]) == 0
     assert (tmp_path / "out" / "ball" / "turntable.mp4").stat().st_size > 0
+
+
+def test_tensorboard_and_a_table_by_default(tmp_path, monkeypatch, capsys):
+    """One folder has the events, the table, the recipe and the model with its card."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["vfusion3d"])
+    at = SHORT.index("--trainer.logger")
+    options = [*SHORT[:at], *SHORT[at + 2 :], "--trainer.default_root_dir", str(tmp_path), "--trainer.max_epochs", "2"]
+    assert cli.main(["fit", *options, "--resolution", "null"]) == 0
+    assert [path.name for path in (tmp_path / "lightning_logs").iterdir()] == ["version_0"]
+    folder = tmp_path / "lightning_logs" / "version_0"
+    assert list(folder.glob("events.out.tfevents.*")) and (folder / "config.yaml").is_file()
+    assert "val/ssim" in (folder / "metrics.csv").read_text()
+    card = (folder / "model" / "README.md").read_text()
+    assert "class_path: vfusion3d.ProceduralDataModule" in card and "cycles:" in card and "| val/psnr |" in card
+    capsys.readouterr()
+    assert cli.main(["fit", *options, "--trainer.logger", "lightning.pytorch.loggers.WandbLogger"]) == 2
+    assert capsys.readouterr().err.endswith("vfusion3d fit: WandbLogger needs Weights & Biases: pip install wandb.\n")
 
 
 def test_recipes_are_packaged():

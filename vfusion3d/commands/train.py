@@ -170,11 +170,9 @@ class TrainingCLI(LightningCLI):
                 cause = cause.__cause__
             if isinstance(cause, VFusion3DError) or not isinstance(cause, (ValueError, MisconfigurationException)):
                 raise cause from cause.__cause__
+            if "Requirement 'wandb" in str(cause):
+                raise MissingExtraError("WandbLogger needs Weights & Biases: pip install wandb.") from error
             raise UsageError(f"{one_line(str(cause))}; correct the recipe or the option.") from error
-        except ModuleNotFoundError as error:
-            if "wandb" not in str(error):
-                raise
-            raise MissingExtraError("WandbLogger needs Weights & Biases: pip install wandb.") from error
         if checkpoint is not None:
             _check_recipe(path, checkpoint, self.model)
 

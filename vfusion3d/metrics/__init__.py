@@ -5,9 +5,9 @@ The Metrics are imported on first use, because torchmetrics takes seconds to imp
 
 from typing import Any
 
-from vfusion3d.metrics.functional import foreground_psnr, mask_iou, psnr, ssim
+from vfusion3d.metrics.functional import foreground_psnr, mask_iou, novel_view_figures, psnr, ssim
 
-__all__ = ["NovelViewMetrics", "foreground_psnr", "mask_iou", "psnr", "ssim"]
+__all__ = ["NovelViewMetrics", "foreground_psnr", "mask_iou", "novel_view_figures", "psnr", "ssim"]
 
 
 def __getattr__(name: str) -> Any:

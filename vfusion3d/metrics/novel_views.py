@@ -9,28 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from vfusion3d.metrics.functional import foreground_psnr, mask_iou, psnr, ssim
-
-
-def novel_view_figures(prediction: Tensor, opacity: Tensor, target: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """Figures of objects, each the mean over its pictures.
-
-    Args:
-        prediction, target: ``[..., V, 3, H, W]`` on white, in [0, 1].
-        opacity, mask: ``[..., V, 1, H, W]`` in [0, 1].
-
-    Returns:
-        ``psnr`` (dB), ``foreground_psnr`` (dB, over the union of both masks at 0.5), ``ssim`` and ``iou``, ``[...]``
-        each; NaN where no picture has the figure.
-    """
-    prediction, opacity = prediction.float().clamp(0, 1), opacity.float()
-    region = (mask > 0.5) | (opacity > 0.5)
-    return {
-        "psnr": psnr(prediction, target).mean(-1),
-        "foreground_psnr": foreground_psnr(prediction, target, region).nanmean(-1),
-        "ssim": ssim(prediction, target).mean(-1),
-        "iou": mask_iou(opacity, mask).mean(-1),
-    }
+from vfusion3d.metrics.functional import novel_view_figures
 
 
 class NovelViewMetrics(Metric):
