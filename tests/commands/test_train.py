@@ -58,6 +58,8 @@ def test_fit_then_validate_test_predict_and_reconstruct(run, tmp_path, capsys):
     capsys.readouterr()
     assert run("fit", "--ckpt_path", str(checkpoint), "--model.init_args.patches.size", "8") == 2
     assert "was trained with other settings of patches" in capsys.readouterr().err
+    cheaper = ["--model.init_args.patches.recompute", "true", "--model.init_args.gradient_checkpointing", "true"]
+    assert run("fit", "--ckpt_path", str(checkpoint), "--trainer.max_epochs", "5", *cheaper) == 0
     changes = ["--data.init_args.views", "3", "--learning_rate.warmup_steps", "5", "--data.init_args.num_workers", "1"]
     assert run("fit", "--ckpt_path", str(checkpoint), *changes) == 2
     assert "other settings of data.views, learning_rate.warmup_steps, and" in capsys.readouterr().err

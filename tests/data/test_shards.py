@@ -237,6 +237,12 @@ def test_broken_sets_are_one_sentence(copy: Path, render_set: Path, tmp_path: Pa
     change(copy, elevation=pa.array([0.1, None, 0.2, 0.3, None, 0.4], pa.float32()))
     refused(ShardError, "2 of the 6 chosen items of", copy)
     assert len(ShardSet(str(copy), query="elevation is not null")) == 4
+    change(copy, elevation=None)
+    refused(ShardError, "nor a column 'elevation'", copy)
+    label(copy, key=names[::-1], elevation=[0.6, 0.5, 0.4, 0.3, 0.2, 0.1])  # labelled later, in any order
+    labelled = ShardSet(str(copy), query="elevation > 0.15")
+    assert sorted(round(float(labelled.cameras(k).elevations[0]), 4) for k in range(5)) == [0.2, 0.3, 0.4, 0.5, 0.6]
+    (copy / "labels-a.parquet").unlink()
     change(copy, offsets=None)
     refused(ShardError, "has no column 'offsets'", copy)
     (copy / ITEMS).write_bytes(b"PAR1 and then nothing")

@@ -21,7 +21,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.plugins.environments import SLURMEnvironment
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
@@ -46,6 +46,8 @@ from vfusion3d.training.module import SETTINGS, settings_from_plain
 
 _PER_MACHINE = ("num_workers", "cache_gib", "root")
 """Settings of the data that a resumed run may change."""
+_COST_ONLY = ("gradient_checkpointing", "compile", "recompute")
+"""Settings of the model that a resumed run may change: they decide memory and speed, not numbers."""
 
 SCHEDULES = {"resolution": ResolutionSchedule, "learning_rate": LearningRateRestart, "camera_noise": CameraNoise}
 """Top-level keys of a recipe, each the arguments of one callback or null."""
@@ -193,8 +195,9 @@ class TrainingCLI(LightningCLI):
             callbacks.append(Throughput())
         # Last, so that its checkpoint holds what the others did at the end of the step.
         trainer = self._instantiate_trainer(config, [*callbacks, SaveOnSigterm(), _EndTogether()])
-        strategy = trainer.strategy  # those that shard a model write in ways of their own
-        if type(strategy) in (SingleDeviceStrategy, DDPStrategy) and type(strategy.checkpoint_io) is TorchCheckpointIO:
+        strategy = trainer.strategy  # others write in ways of their own
+        whole = (SingleDeviceStrategy, DDPStrategy, ModelParallelStrategy)
+        if type(strategy) in whole and type(strategy.checkpoint_io) is TorchCheckpointIO:
             strategy.checkpoint_io = WholeCheckpointIO()
         return trainer
 
@@ -225,7 +228,7 @@ def _check_recipe(path: str, checkpoint: dict[str, Any], model: LightningModule)
     for name, kind in SETTINGS.items():  # a version that knew fewer settings had the others at their defaults
         if isinstance(saved.get(name), dict) and saved[name].keys() <= {field.name for field in fields(kind)}:
             saved[name] = json.loads(json.dumps(asdict(settings_from_plain(kind, saved[name]))))
-    settings = json.loads(json.dumps(dict(model.hparams)))
+    saved, settings = (_what_counts(values) for values in (saved, json.loads(json.dumps(dict(model.hparams)))))
     changed = sorted(key for key in settings.keys() & saved.keys() if saved[key] != settings[key])
     if changed:
         raise _changed_recipe(f"The checkpoint {path}", changed)
@@ -235,6 +238,15 @@ def _check_recipe(path: str, checkpoint: dict[str, Any], model: LightningModule)
             f"The checkpoint {path} belongs to another architecture than the recipe's {type(model).__name__}; give "
             "one of the same model and version of vfusion3d."
         )
+
+
+def _what_counts(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a model without those that decide only memory and speed."""
+    return {
+        key: _what_counts(value) if isinstance(value, dict) else value
+        for key, value in settings.items()
+        if key not in _COST_ONLY
+    }
 
 
 def _differences(then: Any, now: Any, path: str = "") -> list[str]:

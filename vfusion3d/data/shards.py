@@ -7,7 +7,7 @@ A shard set is a folder, or its address, with
   shard), ``height`` and ``width`` (pixels), for renders ``poses`` and ``intrinsics`` (numbers of all frames, one after
   another), and columns to choose rows by: ``elevation`` (radians), ``prompt``, ``seed``, ``licence``, ``source``. The
   `Rig` of generated orbits is in the file's metadata;
-- ``labels-*.parquet``: columns added later (``quality``, ``aesthetic``, ...), joined on ``key``; pictures are never
+- ``labels-*.parquet``: columns added later (``quality``, ``elevation``, ``aesthetic``, ...), joined on ``key``; pictures are never
   rewritten.
 
 An item is read by its row: two processes share a shard as well as they share a folder of files.
@@ -285,7 +285,7 @@ class ShardSet:
         def column(name: str) -> pa.Array:
             array = file.read(columns=[name])[name]
             array = array if chosen is None else array.take(pa.array(chosen))
-            if array.null_count and name != "elevation":
+            if array.null_count:
                 raise ShardError(f"The column {name!r} of {self.location}/{ITEMS} has rows without a value.")
             if isinstance(array.type, pa.DictionaryType):
                 array = array.unify_dictionaries()
@@ -312,13 +312,15 @@ class ShardSet:
                 setattr(self, f"_{name}", values.reshape(-1, numbers))
         self._elevation: np.ndarray | None = None
         if not self.has_poses:
-            if self.rig is None or "elevation" not in names:
+            if self.rig is None or "elevation" not in self._owner:
                 lacks = "rig in its metadata" if self.rig is None else "column 'elevation'"
                 raise ShardError(
                     f"The file {self.location}/{ITEMS} has neither poses nor a {lacks}, so its cameras are unknown; "
                     "pack the set again."
                 )
-            self._elevation = column("elevation").to_numpy(zero_copy_only=False).astype(np.float32)
+            elevation = self._attributes(tables, {"key", "elevation"})["elevation"]  # perhaps a label
+            elevation = elevation if chosen is None else elevation.take(pa.array(chosen))
+            self._elevation = elevation.to_numpy().astype(np.float32)
         self.size: tuple[int, int] | None = None
         """Height and width of all pictures; None if they differ."""
         if {"height", "width"} <= names:
