@@ -117,13 +117,13 @@ class RenderedDataModule(ViewsDataModule):
                     "vfusion3d.SyntheticDataModule."
                 )
             return chosen.split(self.val_fraction, self.seed)
+        folders = find_scenes(location)
         for name, value in (("query", self.query), ("order_by", self.order_by)):
             if value is not None:
                 raise UsageError(
                     f"Argument `{name}` needs a table, which the scene folders in {location} do not have; make a shard "
                     f"set of them with `vfusion3d data pack {location} --output DIR`."
                 )
-        folders = find_scenes(location)
         if excluded and not excluded & {folder.name for folder in folders}:
             raise UsageError(f"None of the {len(excluded)} names in `exclude` is a scene in {location}; check them.")
         folders = [folder for folder in folders if folder.name not in excluded]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Protocol
@@ -188,7 +189,7 @@ def plan_run(run: RunSettings) -> Plan:
         steps_per_epoch=per_epoch,
         steps=per_epoch * run.max_epochs,
         restarts=[step_at(epoch) for epoch in restarts],
-        warmup_steps=round(warmup * per_epoch),
+        warmup_steps=math.ceil(warmup * per_epoch - 1e-6),
         nominal_steps=round(run.samples_per_epoch * run.max_epochs / batch),
         nominal_restarts=[round(run.samples_per_epoch * epoch / batch) for epoch in restarts],
     )
