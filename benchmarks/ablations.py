@@ -694,7 +694,7 @@ def main() -> int:
     except VFusion3DError as error:
         print(f"ablations.py: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(report, indent=1) if options.json else text)
+    print(json.dumps(report, indent=1) if options.json else text.rstrip("\n"))
     print(f"Written to {options.output}: report.md, report.json, {', '.join(p.name for p in drawn)}", file=sys.stderr)
     return 0
 
