@@ -51,10 +51,10 @@ from vfusion3d.data import MultiViewBatch, ProceduralObjects, render, sample_obj
 from vfusion3d.data.procedural import sample_object
 from vfusion3d.data.procedural_module import ProceduralDataset
 from vfusion3d.data.randomness import sample_seed
-from vfusion3d.errors import MissingExtraError, OutputError, UsageError, VFusion3DError
+from vfusion3d.errors import MissingExtraError, UsageError, VFusion3DError
 from vfusion3d.metrics import NovelViewMetrics, novel_view_figures
 from vfusion3d.models import Rendering
-from vfusion3d.outputs import make_folder, result_folder, write_atomically
+from vfusion3d.outputs import make_folder, output_errors, result_folder, write_atomically
 from vfusion3d.training import LossWeights, PatchSettings
 from vfusion3d.training.patches import recentre_inputs
 
@@ -689,14 +689,12 @@ def main() -> int:
         write_atomically(options.output / "report.json", json.dumps(report, indent=1).encode())
         text = markdown(report)
         write_atomically(options.output / "report.md", text.encode())
-        drawn = list(plots(report, options.output))
+        with output_errors(options.output):
+            drawn = list(plots(report, options.output))
     except VFusion3DError as error:
         print(f"ablations.py: {error}", file=sys.stderr)
         return 2
-    except OSError as error:
-        print(f"ablations.py: {OutputError(str(error))}", file=sys.stderr)
-        return 2
-    print(json.dumps(report, indent=1) if options.json else text)
+    print(json.dumps(report, indent=1) if options.json else text.rstrip("\n"))
     print(f"Written to {options.output}: report.md, report.json, {', '.join(p.name for p in drawn)}", file=sys.stderr)
     return 0
 

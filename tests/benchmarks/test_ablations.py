@@ -29,52 +29,12 @@ def script() -> dict[str, Any]:
 @pytest.fixture
 def call(script: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     def run(*options: str) -> int:
-        toy = ["--output", str(tmp_path), "--architecture", "tiny", "--steps", "3", "--objects", "2", "--seeds", "1"]
+        toy = ["--output", str(tmp_path), "--architecture", "tiny", "--steps", "2", "--objects", "2", "--seeds", "1"]
         monkeypatch.setattr(sys, "argv", [str(SCRIPT), *toy, *options])
         status: int = script["main"]()
         return status
 
     return run
-
-
-def test_two_rows_with_curves_then_more(
-    script: dict[str, Any], call: Callable[..., int], tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in {"ROTATIONS": (0.0, 0.3), "FOV_ERRORS": (0.0, 10.0), "DRAWS": 1}.items():
-        monkeypatch.setitem(script["main"].__globals__, name, value)
-    assert call("--only", "noise", "--json") == 0
-    document = json.loads(capsys.readouterr().out)
-    assert document == json.loads((tmp_path / "report.json").read_text())
-    assert {run["row"]: run["steps"] for run in document["runs"]} == {"opacity": 3, "camera-noise": 3}
-    assert "random features of vgg, not LPIPS" in document["perceptual"] and "table4" not in document
-
-    # A run's figures are those of its model, and the error changes them.
-    exam = script["Exam"](2, 48)
-    model = TriplaneReconstructor.from_pretrained(tmp_path / "opacity-seed0")
-    rendered, target = exam.views(model), over_white(exam.truth)
-    figures = document["runs"][0]["figures"]
-    assert figures["psnr"] == pytest.approx(float(psnr(rendered.rgb.clamp(0, 1), target).mean()), abs=1e-3)
-    assert figures["ssim"] == pytest.approx(float(ssim(rendered.rgb.clamp(0, 1), target).mean()), abs=1e-4)
-    white = float(psnr(torch.ones_like(target), target).mean())
-    assert document["floors"]["white"]["psnr"] == pytest.approx(white, abs=1e-3)
-    [exact, turned] = document["noise"]["opacity"]["rotation"]
-    assert exact[0] == 0 and exact[1]["psnr"] == [figures["psnr"], None] and turned[1]["psnr"] != exact[1]["psnr"]
-    assert Image.open(tmp_path / "opacity-seed0" / "views.png").size == (5 * 48, 2 * 4 * 48)
-    assert Image.open(tmp_path / "noise.png").width > 100
-
-    # Finished runs are taken as they are; what another table lacks is trained, from the weights of its own seed.
-    before = (tmp_path / "camera-noise-seed0" / "model.safetensors").stat().st_mtime_ns
-    assert call("--only", "table6", "noise") == 0
-    text = capsys.readouterr().out
-    assert (tmp_path / "camera-noise-seed0" / "model.safetensors").stat().st_mtime_ns == before
-    assert "| 3D only | 3 |" in text and "| synthetic only | 3 |" in text and "| synthetic, then 3D | 4 |" in text
-    assert text == (tmp_path / "report.md").read_text() and (tmp_path / "table6.png").is_file()
-    assert call("--only", "noise", "--steps", "4") == 2
-    assert "was made with other settings of steps; choose another --output" in capsys.readouterr().err
-    (tmp_path / "3d-seed0" / "run.json").write_text("{")
-    assert call("--only", "table6") == 2
-    assert "is damaged; remove its folder, and the run is repeated" in capsys.readouterr().err
-    assert call("--seeds", "0") == 2 and "--seeds must be at least 1, but got 0" in capsys.readouterr().err
 
 
 def test_stand_ins_are_inconsistent_but_for_their_first_view(script: dict[str, Any]) -> None:
@@ -140,3 +100,48 @@ def test_verdicts(script: dict[str, Any]) -> None:
     assert [line.get("verdict", "-").split(":")[0] for line in lines][:3] == ["-", "agrees", "no evidence"]
     assert lines[1]["change"] == pytest.approx(0.1) and lines[4]["verdict"] == "disagrees"  # the paper falls by 0.001
     assert lines[3]["ssim"] == [pytest.approx(0.8), 0.0]
+
+
+def test_two_rows_with_curves_then_more(
+    script: dict[str, Any], call: Callable[..., int], tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = {"ROTATIONS": (0.0, 0.3), "FOV_ERRORS": (0.0, 10.0), "DRAWS": 1, "BATCH": 2, "COARSE": 4, "FINE": 4}
+    for name, value in small.items():
+        monkeypatch.setitem(script["main"].__globals__, name, value)
+    assert call("--only", "noise", "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document == json.loads((tmp_path / "report.json").read_text())
+    assert {run["row"]: run["steps"] for run in document["runs"]} == {"opacity": 2, "camera-noise": 2}
+    assert "random features of vgg, not LPIPS" in document["perceptual"] and "table4" not in document
+
+    # A run's figures are those of its model, and the error changes them.
+    exam = script["Exam"](2, 48)
+    model = TriplaneReconstructor.from_pretrained(tmp_path / "opacity-seed0")
+    rendered, target = exam.views(model), over_white(exam.truth)
+    figures = document["runs"][0]["figures"]
+    assert figures["psnr"] == pytest.approx(float(psnr(rendered.rgb.clamp(0, 1), target).mean()), abs=1e-3)
+    assert figures["ssim"] == pytest.approx(float(ssim(rendered.rgb.clamp(0, 1), target).mean()), abs=1e-4)
+    white = float(psnr(torch.ones_like(target), target).mean())
+    assert document["floors"]["white"]["psnr"] == pytest.approx(white, abs=1e-3)
+    [exact, turned] = document["noise"]["opacity"]["rotation"]
+    assert (
+        exact[0] == 0
+        and exact[1]["psnr"] == [pytest.approx(figures["psnr"]), None]
+        and turned[1]["psnr"] != exact[1]["psnr"]
+    )
+    assert Image.open(tmp_path / "opacity-seed0" / "views.png").size == (5 * 48, 2 * 4 * 48)
+    assert Image.open(tmp_path / "noise.png").width > 100
+
+    # Finished runs are taken as they are; what another table lacks is trained, from the weights of its own seed.
+    before = (tmp_path / "camera-noise-seed0" / "model.safetensors").stat().st_mtime_ns
+    assert call("--only", "table6", "noise") == 0
+    text = capsys.readouterr().out
+    assert (tmp_path / "camera-noise-seed0" / "model.safetensors").stat().st_mtime_ns == before
+    assert "| 3D only | 2 |" in text and "| synthetic only | 2 |" in text and "| synthetic, then 3D | 3 |" in text
+    assert text == (tmp_path / "report.md").read_text() and (tmp_path / "table6.png").is_file()
+    assert call("--only", "noise", "--steps", "4") == 2
+    assert "was made with other settings of steps; choose another --output" in capsys.readouterr().err
+    (tmp_path / "3d-seed0" / "run.json").write_text("{")
+    assert call("--only", "table6") == 2
+    assert "is damaged; remove its folder, and the run is repeated" in capsys.readouterr().err
+    assert call("--seeds", "0") == 2 and "--seeds must be at least 1, but got 0" in capsys.readouterr().err
