@@ -118,7 +118,8 @@ def test_excluded_and_validation_scenes_are_never_trained_on(scene_root: Path, t
     names = tmp_path / "held_out.txt"
     names.write_text("object_1\nnot_rendered\n")
     for exclude in (["object_1"], str(names)):
-        train, validation = module(scene_root, exclude=exclude, val_fraction=0.3).split()
+        data = module(scene_root, exclude=exclude, val_fraction=0.3)
+        train, validation = ([scene.folder for scene in items.scenes] for [items] in data.split())
         assert len(train) == len(validation) == 2
         assert {folder.name for folder in (*train, *validation)} == {f"object_{k}" for k in (0, 2, 3, 4)}
     data = module(scene_root, exclude=["object_1"], val_fraction=0.3)
