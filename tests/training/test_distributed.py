@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from vfusion3d import TriplaneReconstructor
+
 
 def run(mode: str, processes: int, path: Path) -> dict[str, torch.Tensor]:
-    """Weights after two epochs of the same global batches, trained by this file's `main`."""
+    """Weights after two epochs of the same global batches, trained by this file's `main`; the exported are the same."""
     command = [sys.executable, __file__, mode, str(processes), str(path)]
     done = subprocess.run(command, cwd=path.parent, capture_output=True, text=True, timeout=800, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     weights: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["state_dict"]
+    exported = TriplaneReconstructor.from_pretrained(path.with_suffix("")).state_dict()
+    assert all(torch.equal(exported[name.removeprefix("model.")], value) for name, value in weights.items())
     return weights
 
 
@@ -33,7 +37,7 @@ def main(mode: str, processes: int, path: str) -> None:
     from lightning.pytorch import Trainer
     from lightning.pytorch.strategies import ModelParallelStrategy
 
-    from vfusion3d.callbacks import CameraNoise, LearningRateRestart
+    from vfusion3d.callbacks import CameraNoise, ExportModel, LearningRateRestart, SkipNonFinite
     from vfusion3d.data import ProceduralDataModule
     from vfusion3d.training import LossWeights, PatchSettings, ReconstructorTraining
 
@@ -49,7 +53,12 @@ def main(mode: str, processes: int, path: str) -> None:
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[LearningRateRestart(1e-3, [1, 1], warmup_steps=1), CameraNoise()],
+        callbacks=[
+            LearningRateRestart(1e-3, [1, 1], warmup_steps=1),
+            CameraNoise(),
+            SkipNonFinite(),
+            ExportModel(path.removesuffix(".ckpt")),
+        ],
     )
     module = ReconstructorTraining(
         architecture="tiny",

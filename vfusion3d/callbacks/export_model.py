@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.fsdp import FSDPModule
 
 from vfusion3d import __version__
 from vfusion3d.callbacks.progress import output_folder, samples_seen
+from vfusion3d.models import TriplaneReconstructor
 from vfusion3d.training.export import export_model
 from vfusion3d.training.model_card import TrainingFacts
 
@@ -29,12 +33,15 @@ class ExportModel(Callback):
         self.dirpath, self.half, self.name, self.license = dirpath, half, name, license
 
     def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Write the model.
+        """Write the model, unless this was a `fast_dev_run`.
 
         Raises:
             OutputError: if the folder holds something else or cannot be written.
         """
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
         folder = output_folder(trainer, self.dirpath, "model")
+        state = _gathered(pl_module.model)
         if not trainer.is_global_zero:
             return
         facts = TrainingFacts(
@@ -48,7 +55,7 @@ class ExportModel(Callback):
             version=__version__,
         )
         export_model(
-            pl_module.model,
+            pl_module.model if state is None else _with_weights(pl_module.model, state),
             folder,
             facts,
             half=self.half,
@@ -56,3 +63,18 @@ class ExportModel(Callback):
             license=self.license,
             overwrite=True,
         )
+
+
+def _gathered(model: TriplaneReconstructor) -> dict[str, Any] | None:
+    """The weights of a model whose shards lie in all processes, on the first of them; None if it is whole anyway."""
+    if not isinstance(model, FSDPModule):
+        return None
+    return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+
+
+def _with_weights(model: TriplaneReconstructor, state: dict[str, Any]) -> TriplaneReconstructor:
+    """A model like the given one that has these weights."""
+    with torch.device("meta"):
+        whole = TriplaneReconstructor(model.config)
+    whole.load_state_dict(state, assign=True)
+    return whole
