@@ -44,13 +44,14 @@ class ExportModel(Callback):
         state = _gathered(pl_module.model)
         if not trainer.is_global_zero:
             return
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
         facts = TrainingFacts(
             settings=dict(pl_module.hparams),
             # What the command line keeps for checkpoints; runs in Python have no recipe.
-            recipe=next((callback.recipe for callback in trainer.callbacks if hasattr(callback, "recipe")), None),
+            recipe=next((callback.recipe for callback in callbacks if hasattr(callback, "recipe")), None),
             samples=samples_seen(pl_module),
             steps=trainer.global_step,
-            averaged=any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks),
+            averaged=any(isinstance(callback, WeightAveraging) for callback in callbacks),
             figures={key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")},
             version=__version__,
         )

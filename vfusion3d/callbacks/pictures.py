@@ -67,6 +67,7 @@ def save_film(trainer: Trainer, folder: Path, name: str, frames: np.ndarray, key
 
 def _show(trainer: Trainer, picture: Image.Image, key: str, loggers: list[Any] | None = None) -> None:
     """Hand a picture to those loggers that have a way to show it."""
+    logger: Any
     for logger in trainer.loggers if loggers is None else loggers:
         if hasattr(logger, "log_image"):  # Weights & Biases
             logger.log_image(key, [picture], step=trainer.global_step)

@@ -68,9 +68,11 @@ class SaveOnSigterm(Callback):
         if threading.current_thread() is not threading.main_thread():
             return  # signals are for the main thread
         signal.signal(signal.SIGTERM, self._note)
-        environment = trainer.strategy.cluster_environment if hasattr(trainer.strategy, "cluster_environment") else None
-        requeue = environment.requeue_signal if isinstance(environment, SLURMEnvironment) else None
-        if requeue is not None and environment.auto_requeue and signal.getsignal(requeue) != self._note:
+        environment = getattr(trainer.strategy, "cluster_environment", None)
+        if not isinstance(environment, SLURMEnvironment) or not environment.auto_requeue:
+            return
+        requeue = environment.requeue_signal
+        if requeue is not None and signal.getsignal(requeue) != self._note:
             self._requeue = requeue, signal.signal(requeue, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -87,7 +89,7 @@ class SaveOnSigterm(Callback):
         self.received.clear()
         kept = "checkpoints are switched off, so nothing was kept"
         folders = [c.dirpath for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.dirpath]
-        if folders and not trainer.fast_dev_run:
+        if folders and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             path = Path(folders[0]) / "last.ckpt"
             trainer.save_checkpoint(path)
             kept = f"continue with --ckpt_path {os.path.relpath(path)}"

@@ -285,7 +285,7 @@ def main(arguments: list[str]) -> int:
             parser_kwargs={"prog": "vfusion3d", "exit_on_error": False, "plan": {"description": PLAN}},
         )
     except TrainingError:
-        if rank_zero_only.rank:  # what ends all processes alike is said once
+        if getattr(rank_zero_only, "rank", 0):  # what ends all processes alike is said once
             return 0
         raise
     except ArgumentError as error:

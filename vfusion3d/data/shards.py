@@ -7,8 +7,8 @@ A shard set is a folder, or its address, with
   shard), ``height`` and ``width`` (pixels), for renders ``poses`` and ``intrinsics`` (numbers of all frames, one after
   another), and columns to choose rows by: ``elevation`` (radians), ``prompt``, ``seed``, ``licence``, ``source``. The
   `Rig` of generated orbits is in the file's metadata;
-- ``labels-*.parquet``: columns added later (``quality``, ``elevation``, ``aesthetic``, ...), joined on ``key``; pictures are never
-  rewritten.
+- ``labels-*.parquet``: columns added later (``quality``, ``elevation``, ``aesthetic``, ...), joined on ``key``;
+  pictures are never rewritten.
 
 An item is read by its row: two processes share a shard as well as they share a folder of files.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +46,7 @@ class DinoEncoder(nn.Module):
     @property
     def blocks(self) -> nn.ModuleList:
         """The transformer's layers, all alike."""
-        return self.model.encoder.layer
+        return cast(nn.ModuleList, self.model.get_submodule("encoder.layer"))
 
     @property
     def gradient_checkpointing(self) -> bool:

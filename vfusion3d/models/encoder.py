@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vfusion3d.models.config import ReconstructorConfig
+
+if TYPE_CHECKING:
+    from vfusion3d.models.dinov2 import DinoEncoder
 
 
 class ImageFeatures(NamedTuple):
@@ -24,7 +27,7 @@ class ImageFeatures(NamedTuple):
     """Features on the picture's own grid, ``[B, pixel_aligned_channels, h, w]``, if the model uses them."""
 
 
-def build_encoder(config: ReconstructorConfig) -> nn.Module:
+def build_encoder(config: ReconstructorConfig) -> StemViT | DinoEncoder:
     """The encoder of a configuration, with random weights; called with ``[B, 3 or 4, S, S]``."""
     if config.encoder == "vit":
         return StemViT(config)
@@ -79,7 +82,7 @@ class StemViT(nn.Module):
     @property
     def blocks(self) -> nn.ModuleList:
         """The transformer's layers, all alike."""
-        return self.layers.layers
+        return cast(nn.ModuleList, self.layers.layers)
 
     def forward(self, images: Tensor) -> ImageFeatures:
         """Tokens ``[B, n^2, encoder_dim]`` and pixel features of pictures ``[B, 3 or 4, S, S]`` in [0, 1]."""

@@ -48,7 +48,7 @@ def export_model(
     Raises:
         OutputError: if the folder exists and may not be replaced, or cannot be written.
     """
-    changes = {key: value for key, value in (("name", name), ("license", license)) if value is not None}
+    changes: dict[str, Any] = {k: v for k, v in (("name", name), ("license", license)) if v is not None}
     model.config = dataclasses.replace(model.config, **changes)
     folder = Path(folder)
     with result_folder(folder, overwrite, marker=WEIGHTS) as partial:

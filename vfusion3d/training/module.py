@@ -247,7 +247,7 @@ class ReconstructorTraining(LightningModule):
         self.samples_seen += count * self.trainer.world_size
         return loss
 
-    def validation_step(self, batch: MultiViewBatch, batch_idx: int) -> Rendering:
+    def validation_step(self, batch: MultiViewBatch, batch_idx: int) -> Rendering:  # type: ignore[override]
         """Score whole renders of the non-input views, or of the input if there is no other: `NovelViewMetrics`.
 
         Returns:
@@ -259,7 +259,7 @@ class ReconstructorTraining(LightningModule):
         """Log ``val/psnr``, ``val/foreground_psnr``, ``val/ssim`` and ``val/iou``."""
         self._log_scores("val")
 
-    def test_step(self, batch: MultiViewBatch, batch_idx: int) -> Rendering:
+    def test_step(self, batch: MultiViewBatch, batch_idx: int) -> Rendering:  # type: ignore[override]
         """As validation."""
         return self._score(batch)
 

@@ -57,7 +57,7 @@ class StepBoundary:
 
 def _within_a_step(trainer: Trainer) -> bool:
     """Whether a batch is at work, or gradients of earlier ones wait for more; an epoch's last batch ends a step."""
-    progress = trainer.fit_loop.epoch_loop.batch_progress
+    progress: Any = trainer.fit_loop.epoch_loop.batch_progress
     at_work = progress.current.processed < progress.current.ready
     return at_work or (progress.current.ready % trainer.accumulate_grad_batches != 0 and not progress.is_last_batch)
 
