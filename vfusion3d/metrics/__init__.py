@@ -1,4 +1,4 @@
-"""Metrics: functional cores, and `torchmetrics.Metric`s over them.
+"""Metrics: functional cores, and torchmetrics Metrics over them.
 
 The Metrics are imported on first use, because torchmetrics takes seconds to import.
 """
