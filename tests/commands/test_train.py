@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -144,14 +146,18 @@ def test_the_recipe_as_it_is_learns(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_two_processes(tmp_path):
-    """Two real processes follow the schedules, write pictures and the model, and end."""
+    """Two real processes, started by torchrun, follow the schedules, write pictures and the model, and end."""
     import subprocess
 
     options = [option for option in SHORT if option != "CSVLogger"]
     options.remove("--trainer.logger")
-    command = [sys.executable, "-m", "vfusion3d.cli", "fit", *options, "--trainer.default_root_dir", str(tmp_path)]
-    command += ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.max_epochs", "2"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=800, check=False)
+    command = [str(Path(__file__).parents[2] / "launch" / "torchrun.sh"), *options]
+    command += ["--trainer.default_root_dir", str(tmp_path), "--trainer.strategy", "ddp", "--trainer.max_epochs", "2"]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "GPUS": "2", "PORT": "29511"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=800, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     folder = tmp_path / "lightning_logs" / "version_0"
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
