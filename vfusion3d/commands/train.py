@@ -199,6 +199,8 @@ class TrainingCLI(LightningCLI):
         whole = (SingleDeviceStrategy, DDPStrategy, ModelParallelStrategy)
         if type(strategy) in whole and type(strategy.checkpoint_io) is TorchCheckpointIO:
             strategy.checkpoint_io = WholeCheckpointIO()
+        if not isinstance(strategy, ModelParallelStrategy):  # what is not sharded may well be averaged
+            warnings.filterwarnings("ignore", ".*WeightAveraging callback with a model that overrides", UserWarning)
         return trainer
 
 

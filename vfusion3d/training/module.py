@@ -196,14 +196,15 @@ class ReconstructorTraining(LightningModule):
         Raises:
             UsageError: if the strategy would also split tensors.
         """
-        if not isinstance(self.trainer.strategy, ModelParallelStrategy) or isinstance(self.model, FSDPModule):
+        strategy = None if self._trainer is None else self._trainer.strategy  # a loaded module has no trainer yet
+        if not isinstance(strategy, ModelParallelStrategy) or isinstance(self.model, FSDPModule):
             return
-        if self.trainer.strategy.device_mesh["tensor_parallel"].size() > 1:
+        if strategy.device_mesh["tensor_parallel"].size() > 1:
             raise UsageError(
                 "ModelParallelStrategy would split tensors over processes, which this model cannot: set its "
                 "`tensor_parallel_size` to 1 and its `data_parallel_size` to the number of processes."
             )
-        mesh = self.trainer.strategy.device_mesh["data_parallel"]
+        mesh = strategy.device_mesh["data_parallel"]
         for block in self.model.blocks:
             fully_shard(block, mesh=mesh)
         fully_shard(self.model, mesh=mesh)
