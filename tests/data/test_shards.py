@@ -261,9 +261,9 @@ def test_broken_sets_are_one_sentence(copy: Path, render_set: Path, tmp_path: Pa
 
 def test_truncated_and_spoilt_shards_are_named(copy: Path, tmp_path: Path) -> None:
     opened = ShardSet(str(copy))
-    shard = copy / opened.shards[0]
+    shard = copy / opened.places.shards[0]
     content = shard.read_bytes()
-    start, size = int(opened._offsets[3]), int(opened._sizes[3])
+    start, size = (int(numbers[3]) for numbers in opened.places[0])
     shard.write_bytes(content[:start] + b"\x89PNG spoilt" + content[start + 11 :])
     with pytest.raises(ShardError, match=r"Frame 3 of item 'procedural_00000000' in .*000000\.tar cannot be decoded"):
         ShardSet(str(copy)).pixels(0, (3,))
@@ -304,7 +304,7 @@ def test_a_broken_connection_is_tried_again(server: str, monkeypatch: pytest.Mon
 def test_webdataset_reads_shards(orbit_set: Path) -> None:
     wds = pytest.importorskip("webdataset")
     opened = ShardSet(str(orbit_set))
-    samples = list(wds.WebDataset([str(orbit_set / name) for name in opened.shards], shardshuffle=False))
+    samples = list(wds.WebDataset([str(orbit_set / name) for name in opened.places.shards], shardshuffle=False))
     assert [sample["__key__"] for sample in samples] == keys(opened)
     for item, sample in enumerate(samples):
         frames = sorted(name for name in sample if name.endswith(".png"))

@@ -432,7 +432,7 @@ def _inspect_set(location: str, query: str | None, cell: int, output: Path) -> i
         else f"orbits of {rig.frames} frames without cameras: distance {rig.radius:.4g}, field of view {rig.fov:.4g} "
         f"degrees, {'counter-clockwise' if rig.direction > 0 else 'clockwise'} seen from above"
     )
-    lines = [f"{location}: {len(chosen)} items in {len(chosen.shards)} shards; {how}."]
+    lines = [f"{location}: {len(chosen)} items in {len(chosen.places.shards)} shards; {how}."]
     table = chosen.attributes()
     lines += [f"  {name}: {_column(table[name].to_pylist())}" for name in table.column_names]
     say("\n".join([*lines, f"Items {', '.join(chosen.key(item) for item in shown)} drawn to {output}."]))
