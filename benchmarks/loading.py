@@ -63,13 +63,13 @@ class ObviousDataset(Dataset[dict[str, Tensor]]):
 
 
 def unpack(shards: ShardSet, count: int, folder: Path) -> list[Path]:
-    """The first items' frames as files."""
+    """The first items' frames as PNG files, as Pillow writes them by default."""
     folders = []
     for item in range(count):
         folders.append(folder / f"{item:06d}")
         folders[-1].mkdir(parents=True)
-        for frame, content in enumerate(shards.members(item, range(int(shards.counts[item])))):
-            (folders[-1] / f"{frame:03d}.png").write_bytes(content)
+        for frame, picture in enumerate(shards.pictures(item, range(int(shards.counts[item])))):
+            picture.save(folders[-1] / f"{frame:03d}.png")
     return folders
 
 

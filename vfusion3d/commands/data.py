@@ -110,8 +110,9 @@ def _inspect_parser() -> ArgumentParser:
 def _pack_parser() -> ArgumentParser:
     parser = ArgumentParser(
         description="Make a shard set: tar files in WebDataset's naming and one Parquet table that says where in them "
-        "each picture is, for sets too large for folders or read over HTTP and S3. Pictures are kept as they are. An "
-        "interrupted run continues, and what is there already is skipped; the same scenes give the same bytes. "
+        "each picture is, for sets too large for folders or read over HTTP and S3. PNG files become lossless WebP, "
+        "which is smaller and decodes faster; others are kept as they are. An interrupted run continues, and what is "
+        "there already is skipped; the same scenes give the same bytes. "
         "Examples: vfusion3d data pack scenes/ --output shards/; without any file, what a video model would make: "
         "vfusion3d data pack --procedural 64 --orbit --output shards/",
     )

@@ -2,13 +2,13 @@
 
 A shard set is a folder, or its address, with
 
-- ``*.tar``: shards in WebDataset's naming, ``KEY.FRAME.png``, frames as members of their own;
+- ``*.tar``: shards in WebDataset's naming, ``KEY.FRAME.webp``, frames as members of their own;
 - ``items.parquet``: one row per item with ``key``, ``shard``, ``offsets`` and ``sizes`` (bytes of each frame in the
   shard), ``height`` and ``width`` (pixels), for renders ``poses`` and ``intrinsics`` (numbers of all frames, one after
   another), and columns to choose rows by: ``elevation`` (radians), ``prompt``, ``seed``, ``licence``, ``source``. The
   `Rig` of generated orbits is in the file's metadata;
-- ``labels-*.parquet``: columns added later (``quality``, ``elevation``, ``aesthetic``, ...), joined on ``key``; pictures are never
-  rewritten.
+- ``labels-*.parquet``: columns added later (``quality``, ``elevation``, ``aesthetic``, ...), joined on ``key``;
+  pictures are never rewritten.
 
 An item is read by its row: two processes share a shard as well as they share a folder of files.
 """
@@ -487,8 +487,9 @@ class ShardSet:
                 picture.load()
                 pictures.append(picture)
             except (OSError, ValueError, SyntaxError) as error:
+                shard = self.places.shards[self.places.shard[item]]
                 raise ShardError(
-                    f"Frame {frame} of item {self.key(item)!r} in {self.location}/{self.places.shards[self.places.shard[item]]} "
+                    f"Frame {frame} of item {self.key(item)!r} in {self.location}/{shard} "
                     f"cannot be decoded ({str(error).split(' <')[0]}); pack it again or exclude it."
                 ) from error
         return pictures
