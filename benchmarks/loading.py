@@ -2,6 +2,7 @@
 
     python benchmarks/loading.py
     python benchmarks/loading.py SHARDS --resolution 384 --json
+    python benchmarks/loading.py --rows 2700000
 
 SHARDS is a shard set; without one, procedural orbits are packed into a temporary folder first (`--items`, `--size`).
 Figures, for batches of `--batch-size` items of `--views` random pictures at `--resolution`:
@@ -14,6 +15,9 @@ Figures, for batches of `--batch-size` items of `--views` random pictures at `--
 - `ratio`: processor milliseconds per sample of the obvious loader over ours: of what a worker does (`worker_ratio`,
   which decides samples per second where a GPU converts) and of everything, conversion included (`total_ratio`).
 
+With `--rows N` instead: what opening a table of N items of 16 frames costs, measured in a process of its own that has
+opened a small one before: seconds, resident MiB that it adds (`resident_mib`), and those at its peak (`peak_mib`).
+
 Processor time, the best of `--repeats` passes in one run, so that a busy machine matters little; no pixel cache.
 """
 
@@ -21,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import sys
 import tempfile
 import time
@@ -29,6 +34,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from PIL import Image
 from torch import Tensor
@@ -38,6 +45,8 @@ from tqdm import tqdm
 from vfusion3d.data import ShardSet, ShardWriter, SyntheticDataModule
 from vfusion3d.data.packing import procedural_items, procedural_rig
 from vfusion3d.data.resize import area_resize
+from vfusion3d.data.shard_writer import COLUMNS
+from vfusion3d.data.shards import ITEMS, metadata
 from vfusion3d.data.views_dataset import ViewsDataset, delivered
 from vfusion3d.errors import UsageError, VFusion3DError
 
@@ -63,13 +72,13 @@ class ObviousDataset(Dataset[dict[str, Tensor]]):
 
 
 def unpack(shards: ShardSet, count: int, folder: Path) -> list[Path]:
-    """The first items' frames as files."""
+    """The first items' frames as PNG files, as Pillow writes them by default."""
     folders = []
     for item in range(count):
         folders.append(folder / f"{item:06d}")
         folders[-1].mkdir(parents=True)
-        for frame, content in enumerate(shards.members(item, range(int(shards.counts[item])))):
-            (folders[-1] / f"{frame:03d}.png").write_bytes(content)
+        for frame, picture in enumerate(shards.pictures(item, range(int(shards.counts[item])))):
+            picture.save(folders[-1] / f"{frame:03d}.png")
     return folders
 
 
@@ -154,7 +163,7 @@ def measure(location: str, args: argparse.Namespace, folder: Path) -> dict[str, 
         "views": args.views,
         "picture": list(shards.size or ()),
         "resolution": size,
-        "bytes_per_picture": round(float(np.mean(shards._sizes))),
+        "bytes_per_picture": round(float(np.mean(shards.places.sizes))),
         "samples_per_second": speeds,
         "stages": stages,
         "limit": max(stages, key=lambda name: stages[name]),
@@ -163,6 +172,72 @@ def measure(location: str, args: argparse.Namespace, folder: Path) -> dict[str, 
         "worker_ratio": cost["obvious"] / cost["worker"],
         "total_ratio": cost["obvious"] / (cost["worker"] + cost["convert_and_resize"]),
     }
+
+
+def write_table(folder: Path, rows: int) -> None:
+    """A shard set's table of generated rows, whose shards are empty files of the right length."""
+    rig, frames, per_shard = procedural_rig(), 16, 4096
+    schema = pa.schema(list(COLUMNS.items()), metadata=metadata(rig))
+    generator = np.random.default_rng(0)
+    with pq.ParquetWriter(folder / ITEMS, schema, compression="zstd") as writer:
+        for start in tqdm(range(0, rows, per_shard), desc="rows", file=sys.stderr):
+            count, name = min(per_shard, rows - start), f"shard-{start // per_shard:06d}.tar"
+            sizes = generator.integers(20_000, 60_000, count * frames, dtype=np.int32)
+            steps = -(-sizes.astype(np.int64) // 512) * 512 + 512
+            offsets, ends = np.cumsum(steps) - steps + 512, np.arange(0, count * frames + 1, frames, dtype=np.int32)
+            with open(folder / name, "wb") as shard:
+                shard.truncate(int(offsets[-1] + sizes[-1]))
+            numbers = np.arange(start, start + count)
+            columns = {
+                "key": pa.array([f"procedural_{number:08d}" for number in numbers]),
+                "shard": pa.array([name] * count).dictionary_encode(),
+                "offsets": pa.ListArray.from_arrays(ends, offsets),
+                "sizes": pa.ListArray.from_arrays(ends, sizes),
+                "height": pa.array(np.full(count, 512, np.int32)),
+                "width": pa.array(np.full(count, 512, np.int32)),
+                "elevation": pa.array(generator.uniform(0, 0.78, count).astype(np.float32)),
+            }
+            arrays = [columns.get(field.name, pa.nulls(count, field.type)).cast(field.type) for field in schema]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+
+
+def memory_of(folder: str, small: str, query: str | None) -> dict[str, Any]:
+    """What opening a set costs this process, which is to have opened a small one before."""
+    ShardSet(small, query)
+    before = _status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    start = time.perf_counter()
+    opened = ShardSet(folder, query)
+    seconds = time.perf_counter() - start
+    resident, peak = _status("VmRSS") - before, _status("VmHWM") - before
+    return {
+        "rows": len(opened),
+        "query": query,
+        "seconds": seconds,
+        "resident_mib": resident,
+        "peak_mib": peak,
+        "mib_before": before,
+    }
+
+
+def _status(name: str) -> float:
+    """A figure of this process in MiB (Linux)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) / 1024
+    raise UsageError(f"This system does not tell {name}; `--rows` needs Linux.")
+
+
+def memory(rows: int, folder: Path) -> list[dict[str, Any]]:
+    """`memory_of` a table of so many rows, all of them and those that a query chooses."""
+    results = []
+    for name, count in (("small", 1000), ("large", rows)):
+        (folder / name).mkdir()
+        write_table(folder / name, count)
+    for query in (None, "elevation > 0.2"):
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            results.append(pool.apply(memory_of, (str(folder / "large"), str(folder / "small"), query)))
+    return results
 
 
 def report(result: dict[str, Any]) -> str:
@@ -178,6 +253,15 @@ def report(result: dict[str, Any]) -> str:
     )
 
 
+def memory_report(result: dict[str, Any]) -> str:
+    """What a table costs, in words."""
+    return (
+        f"{result['rows']} items of 16 frames ({result['query'] or 'all rows'}): opened in {result['seconds']:.1f} s, "
+        f"{result['resident_mib']:.0f} MiB resident and {result['peak_mib']:.0f} at the peak, beside the "
+        f"{result['mib_before']:.0f} MiB of the process"
+    )
+
+
 def main() -> int:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -188,11 +272,16 @@ def main() -> int:
     parser.add_argument("--views", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--rows", type=int, help="instead measure what opening a table of so many items costs")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     args = parser.parse_args()
     torch.set_num_threads(1)
     try:
         with tempfile.TemporaryDirectory() as temporary:
+            if args.rows is not None:
+                results = memory(args.rows, Path(temporary))
+                print(json.dumps(results) if args.json else "\n".join(map(memory_report, results)))
+                return 0
             location = args.shards
             if location is None:
                 rig = procedural_rig()

@@ -28,6 +28,14 @@ def test_small(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     assert document["limit"] in document["stages"] and document["picture"] == [32, 32]
 
 
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+def test_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script = runpy.run_path(str(SCRIPT))
+    script["write_table"](tmp_path, 5000)
+    result = script["memory_of"](str(tmp_path), str(tmp_path), "elevation > 0.2")
+    assert 3000 < result["rows"] < 4500 and result["peak_mib"] >= result["resident_mib"] >= 0
+
+
 def test_no_such_set(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     assert run(monkeypatch, "nowhere") == 2
     assert "The shard set nowhere does not exist" in capsys.readouterr().err

@@ -187,7 +187,11 @@ def test_scenes_are_packed_with_their_cameras(scenes: Path, tmp_path: Path, capf
     for item in range(4):
         scene = Scene.load(scenes / packed.key(item))
         torch.testing.assert_close(packed.cameras(item).vectors, scene.cameras.vectors)
-        assert packed.members(item, (2,)) == [(scene.folder / scene.files[2]).read_bytes()]  # as they were
+        [picture] = packed.pictures(item, (2,))
+        assert picture.format == "WEBP"
+        there, before = np.asarray(picture.convert("RGBA")), scene.pixels(2)
+        np.testing.assert_array_equal(there[..., 3], before[..., 3])
+        np.testing.assert_array_equal(there[there[..., 3] > 0], before[before[..., 3] > 0])  # exact where it shows
 
 
 def test_packing_goes_on_and_is_deterministic(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +199,7 @@ def test_packing_goes_on_and_is_deterministic(scenes: Path, tmp_path: Path, monk
     small = ("--shard-size", 0.005)
     assert pack(scenes, "--output", whole, *small) == 0
     assert len(list(whole.glob("*.tar"))) > 2
-    reading, calls = packing._checked, []
+    reading, calls = packing._picture, []
 
     def fail(scene: Scene, index: int) -> bytes:
         calls.append(scene.folder.name)
@@ -203,7 +207,7 @@ def test_packing_goes_on_and_is_deterministic(scenes: Path, tmp_path: Path, monk
             raise KeyboardInterrupt
         return reading(scene, index)
 
-    monkeypatch.setattr(packing, "_checked", fail)
+    monkeypatch.setattr(packing, "_picture", fail)
     assert pack(scenes, "--output", killed, *small) == 130
     assert not (killed / "items.parquet").exists() and not list(killed.glob(".*"))
     with pytest.raises(ShardError, match="if packing was interrupted, run it again"):
@@ -212,7 +216,7 @@ def test_packing_goes_on_and_is_deterministic(scenes: Path, tmp_path: Path, monk
     finished = {name: content for name, content in contents(killed).items() if name.endswith(".tar")}
     assert finished
     calls.clear()
-    monkeypatch.setattr(packing, "_checked", reading)
+    monkeypatch.setattr(packing, "_picture", reading)
     assert pack(scenes, "--output", killed, *small) == 0
     assert contents(killed) == contents(whole)
     before = contents(whole)

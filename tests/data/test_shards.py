@@ -163,7 +163,7 @@ def test_few_files_stay_open(orbit_set: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(shards, "_OPEN_FILES", 1)
     opened = ShardSet(str(orbit_set))
     for item in (0, 5, 0, 3):
-        assert opened.members(item, (0,))[0].startswith(b"\x89PNG")
+        assert opened.members(item, (0,))[0][8:12] == b"WEBP"
         assert len(opened._files) == 1
 
 
@@ -261,10 +261,10 @@ def test_broken_sets_are_one_sentence(copy: Path, render_set: Path, tmp_path: Pa
 
 def test_truncated_and_spoilt_shards_are_named(copy: Path, tmp_path: Path) -> None:
     opened = ShardSet(str(copy))
-    shard = copy / opened.shards[0]
+    shard = copy / opened.places.shards[0]
     content = shard.read_bytes()
-    start, size = int(opened._offsets[3]), int(opened._sizes[3])
-    shard.write_bytes(content[:start] + b"\x89PNG spoilt" + content[start + 11 :])
+    start, size = (int(numbers[3]) for numbers in opened.places[0])
+    shard.write_bytes(content[:start] + b"RIFF spoilt" + content[start + 11 :])
     with pytest.raises(ShardError, match=r"Frame 3 of item 'procedural_00000000' in .*000000\.tar cannot be decoded"):
         ShardSet(str(copy)).pixels(0, (3,))
     shard.write_bytes(content[: start + size - 1])
@@ -297,17 +297,17 @@ def test_a_broken_connection_is_tried_again(server: str, monkeypatch: pytest.Mon
         return reading(*arguments, **options)
 
     monkeypatch.setattr(opened.fs, "cat_ranges", fragile)
-    assert opened.members(1, (0,))[0].startswith(b"\x89PNG") and waits == [0.5, 1.0]
+    assert opened.members(1, (0,))[0][8:12] == b"WEBP" and waits == [0.5, 1.0]
 
 
 # -- other readers -----------------------------------------------------------------------------------------------
 def test_webdataset_reads_shards(orbit_set: Path) -> None:
     wds = pytest.importorskip("webdataset")
     opened = ShardSet(str(orbit_set))
-    samples = list(wds.WebDataset([str(orbit_set / name) for name in opened.shards], shardshuffle=False))
+    samples = list(wds.WebDataset([str(orbit_set / name) for name in opened.places.shards], shardshuffle=False))
     assert [sample["__key__"] for sample in samples] == keys(opened)
     for item, sample in enumerate(samples):
-        frames = sorted(name for name in sample if name.endswith(".png"))
+        frames = sorted(name for name in sample if name.endswith(".webp"))
         assert [sample[name] for name in frames] == opened.members(item, range(8))
 
 

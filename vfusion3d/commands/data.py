@@ -110,8 +110,9 @@ def _inspect_parser() -> ArgumentParser:
 def _pack_parser() -> ArgumentParser:
     parser = ArgumentParser(
         description="Make a shard set: tar files in WebDataset's naming and one Parquet table that says where in them "
-        "each picture is, for sets too large for folders or read over HTTP and S3. Pictures are kept as they are. An "
-        "interrupted run continues, and what is there already is skipped; the same scenes give the same bytes. "
+        "each picture is, for sets too large for folders or read over HTTP and S3. PNG files become lossless WebP, "
+        "which is smaller and decodes faster; others are kept as they are. An interrupted run continues, and what is "
+        "there already is skipped; the same scenes give the same bytes. "
         "Examples: vfusion3d data pack scenes/ --output shards/; without any file, what a video model would make: "
         "vfusion3d data pack --procedural 64 --orbit --output shards/",
     )
@@ -432,7 +433,7 @@ def _inspect_set(location: str, query: str | None, cell: int, output: Path) -> i
         else f"orbits of {rig.frames} frames without cameras: distance {rig.radius:.4g}, field of view {rig.fov:.4g} "
         f"degrees, {'counter-clockwise' if rig.direction > 0 else 'clockwise'} seen from above"
     )
-    lines = [f"{location}: {len(chosen)} items in {len(chosen.shards)} shards; {how}."]
+    lines = [f"{location}: {len(chosen)} items in {len(chosen.places.shards)} shards; {how}."]
     table = chosen.attributes()
     lines += [f"  {name}: {_column(table[name].to_pylist())}" for name in table.column_names]
     say("\n".join([*lines, f"Items {', '.join(chosen.key(item) for item in shown)} drawn to {output}."]))

@@ -40,13 +40,14 @@ _CAMERAS = [("poses", pa.list_(pa.float32())), ("intrinsics", pa.list_(pa.float3
 
 
 def encode(pixels: np.ndarray) -> bytes:
-    """A picture, uint8 ``[H, W, 4]`` RGBA with straight alpha, as PNG.
+    """A picture, uint8 ``[H, W, 4]`` RGBA with straight alpha, as lossless WebP.
 
-    PNG because it is exact (alpha is supervised) and everything reads it; of the lossless formats it is also the one
-    that decodes fastest, see ``benchmarks/loading.py``.
+    Lossless because alpha is supervised; only colours where alpha is 0 may change. Of rendered meshes at 512 pixels
+    it took as long to write as PNG, a quarter of the time to decode and 0.6 of the bytes; harder compression (method
+    4) saved 6 % more and took three times as long to write.
     """
     data = io.BytesIO()
-    Image.fromarray(pixels).save(data, format="PNG")
+    Image.fromarray(pixels).save(data, format="WEBP", lossless=True, quality=25, method=2)
     return data.getvalue()
 
 

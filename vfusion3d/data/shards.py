@@ -2,7 +2,7 @@
 
 A shard set is a folder, or its address, with
 
-- ``*.tar``: shards in WebDataset's naming, ``KEY.FRAME.png``, frames as members of their own;
+- ``*.tar``: shards in WebDataset's naming, ``KEY.FRAME.webp``, frames as members of their own;
 - ``items.parquet``: one row per item with ``key``, ``shard``, ``offsets`` and ``sizes`` (bytes of each frame in the
   shard), ``height`` and ``width`` (pixels), for renders ``poses`` and ``intrinsics`` (numbers of all frames, one after
   another), and columns to choose rows by: ``elevation`` (radians), ``prompt``, ``seed``, ``licence``, ``source``. The
@@ -22,7 +22,7 @@ import math
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -37,6 +37,7 @@ from PIL import Image
 
 from vfusion3d.alpha import premultiplied_pixels
 from vfusion3d.cameras import Cameras, orbit
+from vfusion3d.data.places import Places
 from vfusion3d.data.query import parse_query
 from vfusion3d.data.randomness import hash_order
 from vfusion3d.errors import MissingExtraError, ShardError, UsageError
@@ -126,12 +127,17 @@ class ShardSet:
         self.local = isinstance(self.fs, LocalFileSystem)
         self._process = os.getpid()
 
+    def _reconnect(self) -> None:
+        if self._process != os.getpid():  # a worker
+            self._connect()
+
     def _reach(self, name: str, read: Callable[[str], _Result]) -> _Result:
         """What ``read`` makes of a file's full path; addresses are tried several times.
 
         Raises:
             ShardError: if it cannot be read.
         """
+        self._reconnect()
         path = f"{self.root}/{name}"
         attempts = 1 if self.local else _ATTEMPTS
         for attempt in range(attempts):
@@ -155,7 +161,7 @@ class ShardSet:
         try:
             if self.local:
                 return self._reach(name, pq.ParquetFile)
-            return pq.ParquetFile(pa.BufferReader(self._reach(name, self.fs.cat_file)))
+            return pq.ParquetFile(pa.BufferReader(self._reach(name, lambda path: self.fs.cat_file(path))))
         except pa.ArrowInvalid as error:
             raise ShardError(f"The file {self.location}/{name} is no complete Parquet file ({error}).") from error
 
@@ -251,7 +257,7 @@ class ShardSet:
             )
         order = np.arange(table.num_rows)
         if limit is not None or order_by is not None:
-            order = hash_order(table["key"].combine_chunks())
+            order = hash_order(_texts(table["key"]))
         if order_by is not None:
             values = table[order_by].take(pa.array(order))
             by = pc.array_sort_indices(values.combine_chunks(), order="descending", null_placement="at_end")
@@ -287,25 +293,17 @@ class ShardSet:
             array = array if chosen is None else array.take(pa.array(chosen))
             if array.null_count:
                 raise ShardError(f"The column {name!r} of {self.location}/{ITEMS} has rows without a value.")
-            if isinstance(array.type, pa.DictionaryType):
-                array = array.unify_dictionaries()
             return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
-        self.keys: pa.Array = column("key")
-        shards = column("shard")
-        if not isinstance(shards.type, pa.DictionaryType):
-            shards = shards.dictionary_encode()
-        self.shards: list[str] = shards.dictionary.to_pylist()
-        self._shard: np.ndarray = shards.indices.to_numpy(zero_copy_only=False).astype(np.int32)
-        self._first, self._offsets = _ragged(column("offsets"), np.int64)
-        first, self._sizes = _ragged(column("sizes"), np.int32)
-        if not np.array_equal(first, self._first):
-            raise ShardError(f"The columns 'offsets' and 'sizes' of {self.location}/{ITEMS} differ in their lengths.")
+        try:
+            self.places = Places(file, chosen)
+        except ValueError as error:
+            raise ShardError(f"The table {self.location}/{ITEMS} cannot be used: {error}.") from error
         self._poses = self._intrinsics = None
         if self.has_poses:
             for name, numbers in (("poses", 12), ("intrinsics", 4)):
                 ends, values = _ragged(column(name), np.float32)
-                if not np.array_equal(ends, self._first * numbers):
+                if not np.array_equal(ends, self.places.first * numbers):
                     raise ShardError(
                         f"The column {name!r} of {self.location}/{ITEMS} must hold {numbers} numbers per frame."
                     )
@@ -318,7 +316,8 @@ class ShardSet:
                     f"The file {self.location}/{ITEMS} has neither poses nor a {lacks}, so its cameras are unknown; "
                     "pack the set again."
                 )
-            elevation = self._attributes(tables, {"key", "elevation"})["elevation"]  # perhaps a label
+            by = set() if self._owner["elevation"] == ITEMS else {"key"}  # a label
+            elevation = self._attributes(tables, {"elevation"} | by)["elevation"]
             elevation = elevation if chosen is None else elevation.take(pa.array(chosen))
             self._elevation = elevation.to_numpy().astype(np.float32)
         self.size: tuple[int, int] | None = None
@@ -338,7 +337,7 @@ class ShardSet:
             if values is not None:
                 bad = ~np.isfinite(values).all(1)
                 if bad.any():
-                    item = int(np.searchsorted(self._first, bad.argmax(), side="right")) - 1
+                    item = int(np.searchsorted(self.places.first, bad.argmax(), side="right")) - 1
                     raise ShardError(
                         f"The {what} of item {self.key(item)!r} in {self.location} contain NaN or infinite numbers; "
                         "exclude it or pack the set again."
@@ -365,13 +364,7 @@ class ShardSet:
         Raises:
             ShardError: naming one that is missing or truncated.
         """
-        ends = np.zeros(len(self.shards), np.int64)
-        for start in range(0, len(self), 1 << 16):  # of millions of items a part at a time
-            first = self._first[start : start + (1 << 16) + 1]
-            places = slice(first[0], first[-1])
-            rows = np.repeat(self._shard[start : start + len(first) - 1], np.diff(first))
-            np.maximum.at(ends, rows, self._offsets[places] + self._sizes[places])
-        for shard, end in zip(self.shards, ends.tolist(), strict=True):
+        for shard, end in self.places.lengths().items():
             if end:
                 self._reach(shard, lambda path, end=end: _require_length(path, end))  # type: ignore[misc]
 
@@ -387,7 +380,7 @@ class ShardSet:
         """
         held = np.zeros(len(self), bool)
         if fraction:
-            held[hash_order(self.keys, seed)[: math.ceil(len(self) * fraction)]] = True
+            held[hash_order(_texts(self.keys()), seed)[: math.ceil(len(self) * fraction)]] = True
         if held.all():
             raise ShardError(f"No item of {self.location} is left for training; lower `val_fraction`.")
         return self._subset(~held) if held.any() else self, self._subset(held)
@@ -397,12 +390,9 @@ class ShardSet:
         part = copy.copy(self)
         part._files = OrderedDict()
         part._rows = np.flatnonzero(wanted) if self._rows is None else self._rows[wanted]
-        frames = np.repeat(wanted, self.counts)
-        part.keys = self.keys.filter(pa.array(wanted))
-        part._shard = self._shard[wanted]
-        part._first = np.concatenate([[0], np.cumsum(self.counts[wanted])])
-        part._offsets, part._sizes = self._offsets[frames], self._sizes[frames]
+        part.places = self.places.subset(wanted)
         if self._poses is not None and self._intrinsics is not None:
+            frames = np.repeat(wanted, self.counts)
             part._poses, part._intrinsics = self._poses[frames], self._intrinsics[frames]
         if self._elevation is not None:
             part._elevation = self._elevation[wanted]
@@ -415,16 +405,26 @@ class ShardSet:
 
     # -- reading ---------------------------------------------------------------------------------------------
     def __len__(self) -> int:
-        return len(self._shard)
+        return len(self.places)
 
     @property
     def counts(self) -> np.ndarray:
         """Frames of each item, int64 ``[N]``."""
-        return np.diff(self._first)
+        return self.places.counts
+
+    def keys(self) -> pa.ChunkedArray:
+        """The items' keys, read anew: millions of them are not kept."""
+        keys = self._table(ITEMS).read(columns=["key"])["key"]
+        return keys if self._rows is None else keys.take(pa.array(self._rows))
 
     def key(self, item: int) -> str:
-        """An item's key."""
-        return str(self.keys[item].as_py())
+        """An item's key, read from the table."""
+        file, row = self._table(ITEMS), item if self._rows is None else int(self._rows[item])
+        for group in range(file.num_row_groups):
+            if row < (count := file.metadata.row_group(group).num_rows):
+                return str(file.read_row_group(group, columns=["key"])["key"][row].as_py())
+            row -= count
+        raise IndexError(item)
 
     def name(self, item: int) -> str:
         """An item in words."""
@@ -433,7 +433,7 @@ class ShardSet:
     def cameras(self, item: int) -> Cameras:
         """An item's cameras: those of its renders, or the rig's at its elevation."""
         if self._poses is not None and self._intrinsics is not None:
-            rows = slice(self._first[item], self._first[item + 1])
+            rows = slice(self.places.first[item], self.places.first[item + 1])
             poses = torch.from_numpy(self._poses[rows].copy()).unflatten(-1, (3, 4))
             return Cameras(poses, torch.from_numpy(self._intrinsics[rows].copy()))
         assert self.rig is not None and self._elevation is not None
@@ -445,12 +445,11 @@ class ShardSet:
         Raises:
             ShardError: if the shard is missing, cannot be reached, or ends before.
         """
-        places = self._first[item] + np.asarray(frames)
-        starts, sizes = self._offsets[places].tolist(), self._sizes[places].tolist()
-        shard = int(self._shard[item])
-        name = self.shards[shard]
-        if self._process != os.getpid():  # a worker
-            self._connect()
+        offsets, lengths = self.places[item]
+        starts, sizes = offsets[list(frames)].tolist(), lengths[list(frames)].tolist()
+        shard = int(self.places.shard[item])
+        name = self.places.shards[shard]
+        self._reconnect()
         if self.local:
             file = self._file(shard)
             contents = [os.pread(file, size, start) for start, size in zip(starts, sizes, strict=True)]
@@ -488,8 +487,9 @@ class ShardSet:
                 picture.load()
                 pictures.append(picture)
             except (OSError, ValueError, SyntaxError) as error:
+                shard = self.places.shards[self.places.shard[item]]
                 raise ShardError(
-                    f"Frame {frame} of item {self.key(item)!r} in {self.location}/{self.shards[self._shard[item]]} "
+                    f"Frame {frame} of item {self.key(item)!r} in {self.location}/{shard} "
                     f"cannot be decoded ({str(error).split(' <')[0]}); pack it again or exclude it."
                 ) from error
         return pictures
@@ -501,7 +501,7 @@ class ShardSet:
             return self._files[shard]
         if len(self._files) >= _OPEN_FILES:
             os.close(self._files.popitem(last=False)[1])
-        self._files[shard] = self._reach(self.shards[shard], lambda path: os.open(path, os.O_RDONLY))
+        self._files[shard] = self._reach(self.places.shards[shard], lambda path: os.open(path, os.O_RDONLY))
         return self._files[shard]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -536,6 +536,12 @@ def _ragged(column: pa.Array, kind: type[np.generic]) -> tuple[np.ndarray, np.nd
     starts = column.offsets.to_numpy().astype(np.int64)
     values = column.flatten().to_numpy(zero_copy_only=False)
     return starts - starts[0], values.astype(kind, copy=False)
+
+
+def _texts(column: pa.ChunkedArray) -> Iterator[str]:
+    """A column's texts, a part at a time as Python's."""
+    for start in range(0, len(column), 1 << 14):
+        yield from column.slice(start, 1 << 14).to_pylist()
 
 
 def _require_length(path: str, end: int) -> None:

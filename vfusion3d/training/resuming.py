@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer
 from vfusion3d.errors import UsageError
 
 _LAYOUT = "steps"  # key of a checkpoint
-_BATCHES = "epoch_loop.batch_progress"
+_BATCHES, _EPOCHS = "epoch_loop.batch_progress", "epoch_progress"
 
 
 class StepBoundary:
@@ -52,7 +52,22 @@ class StepBoundary:
                     f"{then['samples']} again."
                 )
             _rescale(loops[_BATCHES], then["batches"], now["batches"])
+        finish_epoch(loops)
         self._after = int(checkpoint["samples_seen"]), copy.deepcopy(loops)
+
+
+def finish_epoch(progress: dict[str, Any]) -> None:
+    """Make a checkpoint's progress that was taken when an epoch's last batch ended that of the epoch's end.
+
+    Lightning resumes from the former with the next epoch too, but never counts that as begun, so that a second resume,
+    in the midst of it, would begin it again.
+    """
+    batches, epochs = progress[_BATCHES], progress[_EPOCHS]
+    trained = batches["is_last_batch"] and batches["current"]["processed"] == batches["current"]["ready"]
+    if trained and epochs["current"]["processed"] < epochs["current"]["started"]:
+        for kind in ("current", "total"):
+            batches[kind]["completed"] = batches[kind]["processed"]
+            epochs[kind]["processed"] += 1
 
 
 def _within_a_step(trainer: Trainer) -> bool:
