@@ -102,6 +102,7 @@ def test_verdicts(script: dict[str, Any]) -> None:
     assert lines[3]["ssim"] == [pytest.approx(0.8), 0.0]
 
 
+@pytest.mark.slow
 def test_two_rows_with_curves_then_more(
     script: dict[str, Any], call: Callable[..., int], tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
