@@ -97,7 +97,7 @@ class ShardWriter:
     def __init__(self, output: str | os.PathLike[str], rig: Rig | None = None, shard_mib: float = 512.0) -> None:
         if not shard_mib > 0:
             raise UsageError(f"Argument `shard_mib` must be positive, but got {shard_mib}.")
-        self.folder, self.rig, self.limit = make_folder(output), rig, int(shard_mib * 2**20)
+        self.folder, self.rig, self.limit = make_folder(os.fspath(output)), rig, int(shard_mib * 2**20)
         self.schema = pa.schema([*COLUMNS.items(), *(() if rig else _CAMERAS)], metadata=metadata(rig))
         self._tables = self._finished()
         self.keys = {key for table in self._tables for key in table["key"].to_pylist()}

@@ -480,7 +480,7 @@ class ShardSet:
         Raises:
             ShardError: as `members`, or if a member is no picture.
         """
-        pictures = []
+        pictures: list[Image.Image] = []
         for frame, content in zip(frames, self.members(item, frames), strict=True):
             try:
                 picture = Image.open(io.BytesIO(content))

@@ -62,9 +62,9 @@ class ViewsDataModule(MultiViewDataModule):
         self.locations = locations
         self.weights = list(locations.values()) if isinstance(root, Mapping) else None
         self.resolution, self.val_fraction, self.seed, self.num_workers = resolution, val_fraction, seed, num_workers
-        self._reading = {"views": views, "resolution": resolution, "seed": seed, "p_first": p_first}
+        self._reading: dict[str, Any] = {"views": views, "resolution": resolution, "seed": seed, "p_first": p_first}
         self._reading |= {"cache_gib": cache_gib, "view_pool": view_pool}
-        self._augmentation = {"mirror": mirror, "hue": hue, "points": points}
+        self._augmentation: dict[str, Any] = {"mirror": mirror, "hue": hue, "points": points}
         self._split: tuple[list[Items], list[Items]] | None = None
         self._train: ViewsDataset | None = None
 
