@@ -35,6 +35,14 @@ class TrainingFacts:
     """Of vfusion3d, when the weights were saved."""
 
 
+def _start(settings: dict[str, Any]) -> str:
+    """What the weights were before training."""
+    if settings.get("weights"):
+        return str(settings["weights"])
+    encoder = settings.get("encoder_weights")
+    return f"random weights, the encoder from {encoder}" if encoder else "random weights"
+
+
 def model_card(model: TriplaneReconstructor, facts: TrainingFacts) -> str:
     """The card as Markdown with YAML front matter, as the Hugging Face hub reads it.
 
@@ -42,8 +50,8 @@ def model_card(model: TriplaneReconstructor, facts: TrainingFacts) -> str:
 
     Example:
         >>> card = model_card(TriplaneReconstructor("tiny"), TrainingFacts(samples=32))
-        >>> card.splitlines()[1]
-        'license: apache-2.0'
+        >>> "license: apache-2.0" in card.splitlines()
+        True
         >>> "| training samples seen | 32 |" in card and "| steps | unknown |" in card
         True
     """
@@ -61,7 +69,7 @@ def model_card(model: TriplaneReconstructor, facts: TrainingFacts) -> str:
     averaged = {None: UNKNOWN, True: "a running average (EMA)", False: "of the last step"}[facts.averaged]
     rows = {
         "vfusion3d": facts.version or UNKNOWN,
-        "started from": UNKNOWN if facts.settings is None else settings.get("weights") or "random weights",
+        "started from": UNKNOWN if facts.settings is None else _start(settings),
         "training samples seen": UNKNOWN if facts.samples is None else f"{facts.samples}",
         "steps": UNKNOWN if facts.steps is None else f"{facts.steps}",
         "weights": averaged,
