@@ -37,7 +37,9 @@ def area_resize(images: Tensor, height: int, width: int) -> Tensor:
             images = (_overlap(old, new, images) @ images.unflatten(-2, (groups, old))).flatten(-3, -2)
         if images.shape[-1] != width:
             groups, old, new = _groups(images.shape[-1], width)
-            images = (images.unflatten(-1, (groups, old)) @ _overlap(old, new, images).T).flatten(-2)
+            # Not a product with the transpose, which is several times slower for pictures whose channels come last.
+            columns = images.unflatten(-1, (groups, old))
+            images = torch.einsum("...go,no->...gn", columns, _overlap(old, new, images)).flatten(-2)
     return images
 
 

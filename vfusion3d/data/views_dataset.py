@@ -259,9 +259,12 @@ def delivered(loaded: LoadedViews, resolution: int) -> MultiViewBatch:
         loaded: A batch, ``[B, ...]``.
         resolution: Height and width of the pictures.
     """
-    images = loaded["pixels"].movedim(-1, -3).float() / 255
-    images = area_resize(images, resolution, resolution)
-    images = torch.where(loaded["mirrored"][:, None, None, None, None], images.flip(-1), images)
+    pixels = loaded["pixels"]
+    # Rows first, columns and channels together as they lie in memory.
+    rows = area_resize(pixels.flatten(-2).float() / 255, resolution, 4 * pixels.shape[-2])
+    images = area_resize(rows.unflatten(-1, (-1, 4)).movedim(-1, -3), resolution, resolution)
+    if bool(loaded["mirrored"].any()):
+        images = torch.where(loaded["mirrored"][:, None, None, None, None], images.flip(-1), images)
     if bool(loaded["hue"].any()):
         images = shift_hue(images, loaded["hue"][:, None, None, None])
     batch: MultiViewBatch = {
