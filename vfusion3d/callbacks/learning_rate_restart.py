@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from vfusion3d.callbacks.progress import samples_per_epoch, samples_per_step, samples_seen
+from vfusion3d.callbacks.progress import samples_before_step, samples_per_epoch, samples_per_step
 
 
 class LearningRateRestart(Callback):
@@ -70,14 +70,17 @@ class LearningRateRestart(Callback):
         """Length of the warm-up in epochs."""
         return min(self.warmup_steps * samples_per_step / samples_per_epoch, self.warmup_fraction * sum(self.cycles))
 
+    def rate_of_step(self, seen: int, samples_per_step: int, samples_per_epoch: int) -> float:
+        """Learning rate of the optimiser step that begins after ``seen`` samples; while the rate warms up that of the
+        step's last sample, so that the first step already learns."""
+        warmup = self.warmup_epochs(samples_per_step, samples_per_epoch)
+        warming = seen < warmup * samples_per_epoch
+        return self.rate((seen + samples_per_step if warming else seen) / samples_per_epoch, warmup)
+
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Set the rate of this step: that of its last sample, so the first step already learns."""
-        per_epoch = samples_per_epoch(trainer)
-        step = samples_per_step(trainer, batch)
-        warmup = self.warmup_epochs(step, per_epoch)
-        seen = samples_seen(pl_module) // step * step  # the start of this optimiser step
-        epoch = (seen + step) / per_epoch if seen < warmup * per_epoch else seen / per_epoch
-        rate = self.rate(epoch, warmup)
+        """Set the rate of this step."""
+        seen, step = samples_before_step(trainer, pl_module, batch), samples_per_step(trainer, batch)
+        rate = self.rate_of_step(seen, step, samples_per_epoch(trainer))
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate

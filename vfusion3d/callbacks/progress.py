@@ -41,6 +41,12 @@ def samples_per_step(trainer: Trainer, batch: Any) -> int:
     return len(batch["images"]) * trainer.world_size * trainer.accumulate_grad_batches
 
 
+def samples_before_step(trainer: Trainer, module: LightningModule, batch: Any) -> int:
+    """Training samples that all processes had seen when the optimiser step of a batch began."""
+    step = samples_per_step(trainer, batch)
+    return samples_seen(module) // step * step
+
+
 def output_folder(trainer: Trainer, given: str | None, *parts: str) -> Path:
     """The given folder, or a part of the logger's. Every process must ask: the logger's folder is broadcast."""
     log_dir = trainer.log_dir

@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 
-from vfusion3d.callbacks.progress import samples_per_epoch, samples_per_step, samples_seen
+from vfusion3d.callbacks.progress import samples_before_step, samples_per_epoch
 from vfusion3d.data.batches import require_pixels
 from vfusion3d.errors import UsageError
 
@@ -75,8 +75,7 @@ class ResolutionSchedule(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Set the module's resolution for this step; at the first one see that the pictures suffice for all stages."""
         require_pixels(max(self.resolutions or self.uniform or ()), batch["images"].shape[-1])
-        step = samples_per_step(trainer, batch)
-        seen = samples_seen(pl_module) // step * step  # a stage never begins within an optimiser step
+        seen = samples_before_step(trainer, pl_module, batch)  # a stage never begins within an optimiser step
         resolution = self.resolution(seen / samples_per_epoch(trainer))
         pl_module.render_resolution = resolution
         side = resolution if isinstance(resolution, int) else resolution[1]

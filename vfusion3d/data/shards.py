@@ -266,8 +266,10 @@ class ShardSet:
 
     def _attributes(self, tables: dict[str, pq.ParquetFile], columns: set[str]) -> pa.Table:
         """Columns of the items' and the labels' tables, in the items' order; null where an item has no label."""
-        mine = sorted(column for column in columns if self._owner[column] == ITEMS)
-        table = tables[ITEMS].read(columns=mine)
+        mine = {column for column in columns if self._owner[column] == ITEMS}
+        if mine < columns:  # labels are joined on it
+            mine.add("key")
+        table = tables[ITEMS].read(columns=sorted(mine))
         for name, file in tables.items():
             wanted = sorted(column for column in columns if self._owner[column] == name)
             if name == ITEMS or not wanted:
@@ -316,8 +318,7 @@ class ShardSet:
                     f"The file {self.location}/{ITEMS} has neither poses nor a {lacks}, so its cameras are unknown; "
                     "pack the set again."
                 )
-            by = set() if self._owner["elevation"] == ITEMS else {"key"}  # a label
-            elevation = self._attributes(tables, {"elevation"} | by)["elevation"]
+            elevation = self._attributes(tables, {"elevation"})["elevation"]
             elevation = elevation if chosen is None else elevation.take(pa.array(chosen))
             self._elevation = elevation.to_numpy().astype(np.float32)
         self.size: tuple[int, int] | None = None

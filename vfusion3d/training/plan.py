@@ -28,8 +28,8 @@ class Rates(Protocol):
     cycles: list[float]
     warmup_steps: int
 
-    def rate(self, epoch: float, warmup: float) -> float:
-        """Learning rate after a fractional number of epochs."""
+    def rate_of_step(self, seen: int, samples_per_step: int, samples_per_epoch: int) -> float:
+        """Learning rate of the optimiser step that begins after ``seen`` samples."""
 
     def warmup_epochs(self, samples_per_step: int, samples_per_epoch: int) -> float:
         """Length of the warm-up."""
@@ -172,8 +172,7 @@ def plan_run(run: RunSettings) -> Plan:
     def rate_at(step: int) -> float:
         if run.rates is None:
             return run.learning_rate
-        epoch = step / per_epoch
-        return run.rates.rate(epoch + 1 / per_epoch if epoch < warmup else epoch, warmup)  # as the callback has it
+        return run.rates.rate_of_step(step * batch, batch, delivered)
 
     ends, resolutions = _ends(run)
     stages = []
