@@ -48,9 +48,10 @@ MAY_IMPORT = {
     "metrics": {"errors", "cameras"},
     "preprocessing": {"errors", "cameras"},
     "models": {"errors", "outputs", "alpha", "cameras", "rendering"},
-    "training": {"errors", "outputs", "alpha", "cameras", "rendering", "models", "data", "metrics"},
-    "callbacks": {"errors", "outputs", "alpha", "cameras", "rendering", "models", "data", "metrics", "training"},
-    "pipelines": {"errors", "outputs", "alpha", "cameras", "rendering", "models", "meshes", "preprocessing"},
+    "video": {"errors", "outputs", "alpha", "cameras", "preprocessing"},
+    "training": {"errors", "outputs", "alpha", "cameras", "rendering", "models", "data", "metrics", "video"},
+    "callbacks": {"errors", "outputs", "alpha", "cameras", "rendering", "models", "data", "metrics", "training", "video"},
+    "pipelines": {"errors", "outputs", "alpha", "cameras", "rendering", "models", "meshes", "preprocessing", "video"},
 }
 
 

@@ -12,6 +12,8 @@ _PUBLIC = {
     "Finding": "doctor",
     "MixedDataModule": "mixed_module",
     "MultiViewBatch": "batches",
+    "OrbitBatch": "orbit_videos",
+    "OrbitVideoDataModule": "orbit_videos",
     "ProceduralDataModule": "procedural_module",
     "ProceduralObjects": "raycast",
     "RenderedDataModule": "rendered_module",

@@ -1,0 +1,32 @@
+"""Video diffusion models as orbit generators (paper, section 3.2): backbones behind one protocol, training, sampling."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_PUBLIC = {
+    "VideoBackbone": "backbone",
+    "Conditioning": "backbone",
+    "EmuBackbone": "emu",
+    "LatentCodec": "codecs",
+    "PixelCodec": "codecs",
+    "DiffusionProcess": "diffusion",
+    "VariancePreserving": "diffusion",
+    "OrbitGenerator": "generator",
+    "Guidance": "guidance",
+    "create_backbone": "registry",
+    "backbone_names": "registry",
+}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(f"vfusion3d.video.{_PUBLIC[name]}"), name)
+    raise AttributeError(f"module 'vfusion3d.video' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

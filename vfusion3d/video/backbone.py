@@ -1,0 +1,206 @@
+"""The protocol that every video diffusion model is behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from vfusion3d.errors import UsageError
+from vfusion3d.video.codecs import LatentCodec
+from vfusion3d.video.diffusion import DiffusionProcess
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What a video is made from, B items; which fields are there depends on the backbone.
+
+    Args:
+        image: First frame as a latent, ``[B, C, h, w]``.
+        text: Text tokens, ``[B, L, D]``.
+        embedding: The picture as one vector or few tokens, ``[B, D]`` or ``[B, L, D]``.
+        cameras: Per frame what the backbone is told of the camera, ``[B, F, ...]``.
+        image_kept: 1 where the picture conditions, 0 where it was dropped, ``[B]``.
+    """
+
+    image: Tensor
+    text: Tensor | None = None
+    embedding: Tensor | None = None
+    cameras: Tensor | None = None
+    image_kept: Tensor | None = None
+
+    def map(self, function: Any) -> Conditioning:
+        """Apply a function to every tensor."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return Conditioning(**{k: None if v is None else function(v) for k, v in fields.items()})
+
+    def __getitem__(self, items: Any) -> Conditioning:
+        """Some of the items."""
+        return self.map(lambda tensor: tensor[items])
+
+    @staticmethod
+    def cat(parts: Sequence[Conditioning]) -> Conditioning:
+        """Items of several one after another."""
+        fields = {f.name: [getattr(part, f.name) for part in parts] for f in dataclasses.fields(Conditioning)}
+        return Conditioning(**{k: None if v[0] is None else torch.cat(v) for k, v in fields.items()})
+
+
+class VideoBackbone(nn.Module, ABC):
+    """A latent video diffusion model that is conditioned on a first frame, and on text where it can be.
+
+    Pictures are ``[B, 3, H, W]`` and videos ``[B, F, 3, H, W]``, RGB in [0, 1]; latents ``[B, F, C, h, w]`` of the scale
+    that the denoiser is trained on. Attributes:
+
+    - ``denoiser``: the network that is trained; ``codec``: pictures to latents; ``process``: levels, targets, solvers;
+    - ``frames``: how many frames it makes, or None for any number.
+    """
+
+    name: ClassVar[str]
+    """What recipes call it."""
+    temporal: ClassVar[str | None]
+    """Regular expression (searched) that names the denoiser's temporal parameters; None if it has none."""
+    lora: ClassVar[str | None] = None
+    """Regular expression (matched whole) that names the modules which low-rank updates go to."""
+    licence: ClassVar[str]
+    """Of the released weights, and what that means for what they generate; one sentence."""
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]]
+    """Architectures by name; those without weights of their own start from random ones."""
+
+    denoiser: nn.Module
+    codec: LatentCodec
+    process: DiffusionProcess
+    frames: int | None = 16
+    reads_text: bool = False
+    """Whether text conditions it: it has a text encoder."""
+
+    @classmethod
+    @abstractmethod
+    def from_preset(cls, preset: str, **changes: Any) -> VideoBackbone:
+        """A model of random weights.
+
+        Raises:
+            UsageError: if there is no such preset.
+        """
+
+    @classmethod
+    @abstractmethod
+    def from_pretrained(cls, source: str) -> VideoBackbone:
+        """A model from the Hugging Face hub or a local folder in diffusers' layout.
+
+        Raises:
+            CheckpointError: if it is not to be had or does not fit.
+        """
+
+    # -- latents ---------------------------------------------------------------------------------------------------
+    @torch.no_grad()
+    def encode(self, video: Tensor, chunk: int = 8) -> Tensor:
+        """Videos ``[B, F, 3, H, W]`` to latents ``[B, F, C, h, w]``, ``chunk`` frames at a time.
+
+        Raises:
+            UsageError: if the frames do not fit.
+        """
+        self.check_video(video)
+        return self.codec.encode(video, chunk)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, chunk: int = 8) -> Tensor:
+        """Latents to videos in [0, 1], ``chunk`` frames at a time."""
+        return self.codec.decode(latents, chunk)
+
+    @abstractmethod
+    def condition(self, images: Tensor, text: Sequence[str | None] | None = None) -> Conditioning:
+        """What the denoiser is told.
+
+        Args:
+            images: First frames ``[B, 3, H, W]``.
+            text: A caption each, or None.
+
+        Raises:
+            UsageError: if there is text and no text encoder, or the pictures do not fit.
+        """
+
+    @abstractmethod
+    def dropped(self, conditioning: Conditioning, image: Tensor, text: Tensor) -> Conditioning:
+        """Conditioning without the picture or the text of some items, as for classifier-free guidance.
+
+        Args:
+            conditioning: Of B items.
+            image: Whether the picture is dropped, bool ``[B]``.
+            text: Whether the text is dropped, bool ``[B]``.
+        """
+
+    @abstractmethod
+    def forward(self, inputs: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """The denoiser's raw output ``[B, F, C, h, w]`` on noisy, scaled latents; ``timesteps`` ``[B]``."""
+
+    # -- checks ----------------------------------------------------------------------------------------------------
+    @property
+    def multiple(self) -> int:
+        """The sides of its pictures must be multiples of this."""
+        return self.codec.factor
+
+    def check_video(self, video: Tensor) -> None:
+        """Refuse videos that do not fit.
+
+        Raises:
+            UsageError: in one sentence.
+        """
+        if video.ndim != 5 or video.shape[2] != 3:
+            raise UsageError(
+                f"Videos for {self.name} must be [B, F, 3, H, W] in RGB, but got the shape {list(video.shape)}."
+            )
+        if self.frames is not None and video.shape[1] != self.frames:
+            raise UsageError(
+                f"The backbone {self.name} makes {self.frames} frames, but the videos have {video.shape[1]}: give orbits "
+                f"of {self.frames} views."
+            )
+        self.check_size(*video.shape[-2:])
+
+    def check_size(self, height: int, width: int) -> None:
+        """Refuse pictures of sides that do not fit the latent grid.
+
+        Raises:
+            UsageError: in one sentence.
+        """
+        if height % self.multiple or width % self.multiple or min(height, width) < self.multiple:
+            raise UsageError(
+                f"Pictures for {self.name} must have sides that are multiples of {self.multiple} pixels, but got "
+                f"{width} x {height}."
+            )
+
+    # -- what is trained -------------------------------------------------------------------------------------------
+    def temporal_parameters(self) -> dict[str, nn.Parameter]:
+        """The denoiser's temporal parameters by name.
+
+        Raises:
+            UsageError: if there are none.
+        """
+        found = {
+            name: parameter
+            for name, parameter in self.denoiser.named_parameters()
+            if self.temporal is not None and re.search(self.temporal, name)
+        }
+        if not found:
+            raise UsageError(
+                f"No temporal layer of {self.name} was matched (pattern {self.temporal!r}); train `all` or `lora`."
+            )
+        return found
+
+
+def check_text(backbone: VideoBackbone, text: Sequence[str | None] | None) -> None:
+    """Refuse captions that nothing would read.
+
+    Raises:
+        UsageError: naming the backbone.
+    """
+    if not backbone.reads_text and any(text or ()):
+        raise UsageError(
+            f"This {backbone.name} model has no text encoder, so it cannot follow a text; leave the text out or load a "
+            "model that has one."
+        )

@@ -1,0 +1,126 @@
+"""Noise levels, training targets and solvers: the one thing in which video diffusion models differ as generators.
+
+All train on one loss, ``mean(weight * (raw - target)^2)`` in float32; a process says how levels are drawn, how the noisy
+input is made of them, and what the target is. Solvers are those of diffusers.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, SchedulerMixin
+from torch import Tensor
+
+from vfusion3d.errors import UsageError
+
+
+class TrainingPair(NamedTuple):
+    """What a denoiser is trained on."""
+
+    inputs: Tensor
+    """Noisy latents, scaled as the denoiser reads them, ``[B, F, C, h, w]``."""
+    timesteps: Tensor
+    """What the denoiser is told of the noise level, ``[B]``."""
+    target: Tensor
+    """What it should return, ``[B, F, C, h, w]``."""
+    weight: Tensor
+    """Weight of each item's squared error, ``[B]``."""
+
+
+class DiffusionProcess(ABC):
+    """How clean latents become noisy ones, and back."""
+
+    solvers: tuple[str, ...]
+    """Names of the solvers it can be sampled with; the first is the default."""
+
+    @abstractmethod
+    def levels(self, unit: Tensor) -> Tensor:
+        """Noise levels ``[B]`` for training from uniform numbers in [0, 1), ``[B]``."""
+
+    @abstractmethod
+    def pair(self, clean: Tensor, noise: Tensor, levels: Tensor) -> TrainingPair:
+        """Training input and target.
+
+        Args:
+            clean: Latents ``[B, F, C, h, w]``, float32.
+            noise: Standard normal, of the same shape.
+            levels: ``[B]``, as `levels` draws them.
+        """
+
+    @abstractmethod
+    def clean(self, raw: Tensor, inputs: Tensor, levels: Tensor) -> Tensor:
+        """The clean latents that a denoiser's raw output on (scaled) inputs claims, ``[B, F, C, h, w]``."""
+
+    @abstractmethod
+    def scheduler(self, solver: str) -> SchedulerMixin:
+        """A new scheduler of diffusers for sampling; its timesteps are what `pair` tells the denoiser.
+
+        Raises:
+            UsageError: if there is no such solver for this process.
+        """
+
+    def _refuse(self, solver: str) -> UsageError:
+        return UsageError(f"Argument `solver` must be one of {', '.join(self.solvers)}, but got {solver!r}.")
+
+
+class VariancePreserving(DiffusionProcess):
+    """A thousand steps of DDPM with v-prediction (Emu Video; VIDEO.md, "Training").
+
+    Args:
+        beta_schedule: ``scaled_linear`` or ``squaredcos_cap_v2``, as diffusers names them.
+        zero_terminal_snr: Whether the last level is pure noise (arXiv 2305.08891), as Emu Video's.
+        snr_gamma: Min-SNR weighting (arXiv 2303.09556) with this gamma, or None for equal weights.
+    """
+
+    solvers = ("ddim", "euler", "dpm")
+
+    def __init__(
+        self,
+        beta_schedule: str = "scaled_linear",
+        zero_terminal_snr: bool = True,
+        snr_gamma: float | None = None,
+    ) -> None:
+        self.snr_gamma = snr_gamma
+        self._options: dict[str, Any] = {
+            "beta_start": 0.00085,
+            "beta_end": 0.012,
+            "beta_schedule": beta_schedule,
+            "prediction_type": "v_prediction",
+            "timestep_spacing": "trailing",
+            "rescale_betas_zero_snr": zero_terminal_snr,
+        }
+        self._alphas: Tensor = DDIMScheduler(**self._options).alphas_cumprod
+
+    def levels(self, unit: Tensor) -> Tensor:
+        """Uniform over the steps, int64."""
+        count = len(self._alphas)
+        return (unit * count).long().clamp(max=count - 1)
+
+    def _scales(self, levels: Tensor) -> tuple[Tensor, Tensor]:
+        squared = self._alphas.to(levels.device)[levels][:, None, None, None, None]
+        return squared.sqrt(), (1 - squared).sqrt()
+
+    def pair(self, clean: Tensor, noise: Tensor, levels: Tensor) -> TrainingPair:
+        """``x = a x0 + s e``; target ``v = a e - s x0``."""
+        signal, spread = self._scales(levels)
+        weight = torch.ones(len(levels), device=clean.device)
+        if self.snr_gamma is not None:  # of v-prediction: min(snr, gamma) / (snr + 1)
+            snr = (signal / spread).flatten().square()
+            weight = snr.clamp(max=self.snr_gamma) / (snr + 1)
+        return TrainingPair(signal * clean + spread * noise, levels, signal * noise - spread * clean, weight)
+
+    def clean(self, raw: Tensor, inputs: Tensor, levels: Tensor) -> Tensor:
+        """``x0 = a x - s v``."""
+        signal, spread = self._scales(levels)
+        return signal * inputs - spread * raw
+
+    def scheduler(self, solver: str) -> SchedulerMixin:
+        """DDIM, Euler or DPM-Solver++ (2M)."""
+        if solver not in self.solvers:
+            raise self._refuse(solver)
+        if solver == "ddim":
+            return DDIMScheduler(**self._options, clip_sample=False, set_alpha_to_one=True)
+        kind = EulerDiscreteScheduler if solver == "euler" else DPMSolverMultistepScheduler
+        return kind(**self._options)
