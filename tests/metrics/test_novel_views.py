@@ -73,4 +73,5 @@ def _score_a_part(rank: int, address: str) -> None:
 
 
 def test_two_processes_agree_with_one(tmp_path):
-    torch.multiprocessing.spawn(_score_a_part, (f"file://{tmp_path / 'meeting'}",), nprocs=2)
+    address = f"file://{tmp_path / 'meeting'}"
+    torch.multiprocessing.start_processes(_score_a_part, (address,), 2, start_method="fork")  # no second import

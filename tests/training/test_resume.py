@@ -44,21 +44,21 @@ def test_the_run_is_what_it_should_be(straight):
     assert names == {*map("step{}".format, range(1, 7)), *ENDS, "epoch6", "validated6"}
 
 
-@pytest.mark.parametrize("name", ["step1", "step2", "step3", "step4", "step5", *ENDS])
+@pytest.mark.parametrize("name", ["step1", "step3", "step5", *ENDS])
 def test_from_every_checkpoint(straight, tmp_path, name):
     fit(tmp_path, straight / f"{name}.ckpt", samples=8, batch_size=2, accumulate=2, ema=True)
     check(straight, straight, tmp_path)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
-@pytest.mark.parametrize("name", ["step3", "step4", "epoch2"])
+@pytest.mark.parametrize("name", ["step3", "epoch2"])
 def test_with_another_accumulation(straight, tmp_path, name, batch_size):
     """The same samples per step in other batches, as on another number of processes."""
     fit(tmp_path, straight / f"{name}.ckpt", samples=8, batch_size=batch_size, accumulate=4 // batch_size, ema=True)
     check(straight, straight, tmp_path)
 
 
-@pytest.mark.parametrize("batch", [3, 4, 7, 8, 9, 12])
+@pytest.mark.parametrize("batch", [3, 8, 12])
 def test_stopped_by_an_exception_in_any_batch(straight, tmp_path, batch):
     """The checkpoint that Lightning writes then, also within an accumulation, is one of a whole step."""
     rescue = ModelCheckpoint(
