@@ -17,6 +17,10 @@ _PUBLIC = {
     "Guidance": "guidance",
     "create_backbone": "registry",
     "backbone_names": "registry",
+    "TrainableReport": "trainable",
+    "choose_trainable": "trainable",
+    "trainable_state": "trainable",
+    "load_trainable_state": "trainable",
 }
 
 __all__ = sorted(_PUBLIC)

@@ -65,6 +65,9 @@ class VideoBackbone(nn.Module, ABC):
     """What recipes call it."""
     temporal: ClassVar[str | None]
     """Regular expression (searched) that names the denoiser's temporal parameters; None if it has none."""
+    also_trained: str | None = None
+    """Regular expression (searched) of parameters of the denoiser that are trained whatever is chosen, for example input
+    channels that its released weights lack; options of a model may add theirs."""
     lora: ClassVar[str | None] = None
     """Regular expression (matched whole) that names the modules which low-rank updates go to."""
     licence: ClassVar[str]
