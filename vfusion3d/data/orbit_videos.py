@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vfusion3d.cameras import Cameras
+from vfusion3d.cameras import MAX_ELEVATION, Cameras, Rig
 from vfusion3d.data.loading import EpochSampler, FixedEpochSampler, ResumableLoader
 from vfusion3d.data.module import MultiViewDataModule
 from vfusion3d.data.packing import fit_rig, orbit_elevation
 from vfusion3d.data.randomness import sample_generator, unit_noise
 from vfusion3d.data.rendered_module import split_scenes
 from vfusion3d.data.resize import area_resize
-from vfusion3d.data.shards import MAX_ELEVATION, Rig, ShardSet
+from vfusion3d.data.shards import ShardSet
 from vfusion3d.data.views_dataset import Items, SceneItems, ViewsDataset
 from vfusion3d.errors import SceneError, UsageError
 

@@ -9,13 +9,12 @@ from pathlib import Path
 import torch
 
 from vfusion3d.alpha import straight_pixels
-from vfusion3d.cameras import Cameras, fit_radius, fov_from_focal, orbit
+from vfusion3d.cameras import MAX_ELEVATION, Cameras, Rig, fit_radius, fov_from_focal, orbit
 from vfusion3d.data.procedural import sample_objects
 from vfusion3d.data.randomness import sample_generator
 from vfusion3d.data.raycast import render
 from vfusion3d.data.scenes import Scene
 from vfusion3d.data.shard_writer import Item, encode
-from vfusion3d.data.shards import MAX_ELEVATION, Rig
 from vfusion3d.data.views_dataset import Items
 from vfusion3d.errors import SceneError
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vfusion3d.cameras import Cameras, orbit
+from vfusion3d.cameras import MAX_ELEVATION, Cameras, Rig, orbit
 from vfusion3d.data.loading import EpochSampler, FixedEpochSampler, ResumableLoader
 from vfusion3d.data.module import MultiViewDataModule
 from vfusion3d.data.orbit_videos import OrbitBatch, delivered_orbits
@@ -16,7 +16,6 @@ from vfusion3d.data.packing import CAMERA_OFFSET, procedural_rig
 from vfusion3d.data.procedural import sample_object
 from vfusion3d.data.randomness import sample_generator, sample_seed
 from vfusion3d.data.raycast import ProceduralObjects, render
-from vfusion3d.data.shards import MAX_ELEVATION, Rig
 from vfusion3d.errors import UsageError
 
 _OBJECT_STREAM, _CAMERA_STREAM, _VALIDATION_STREAM = 21, 22, 23
