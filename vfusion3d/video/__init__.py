@@ -13,6 +13,7 @@ _PUBLIC = {
     "PixelCodec": "codecs",
     "DiffusionProcess": "diffusion",
     "VariancePreserving": "diffusion",
+    "FlowMatching": "diffusion",
     "OrbitGenerator": "generator",
     "Guidance": "guidance",
     "create_backbone": "registry",
@@ -21,6 +22,8 @@ _PUBLIC = {
     "choose_trainable": "trainable",
     "trainable_state": "trainable",
     "load_trainable_state": "trainable",
+    "enable_checkpointing": "checkpointing",
+    "set_attention": "attention",
 }
 
 __all__ = sorted(_PUBLIC)
