@@ -12,7 +12,7 @@ from vfusion3d.video import FlowMatching
 def test_levels_are_a_shifted_logit_normal():
     process = FlowMatching(shift=3.0)
     levels = process.levels(torch.linspace(0, 1, 1001)[:-1])
-    assert bool((levels.diff() > 0).all()) and 0 < float(levels[0]) and float(levels[-1]) < 1
+    assert bool((levels.diff() > 0).all()) and float(levels[0]) > 0 and float(levels[-1]) < 1
     middle = process.levels(torch.tensor([0.5]))  # sigmoid(0) = 1/2, shifted: 3/4
     assert float(middle) == pytest.approx(0.75, abs=1e-6)
     above = process.levels(torch.tensor([0.8413447]))  # one standard deviation above

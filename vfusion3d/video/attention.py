@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import get_args
+from typing import Literal, get_args
 
 import torch
 from diffusers.models.attention_dispatch import attention_backend
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
-from typing_extensions import Literal
 
 from vfusion3d.errors import MissingExtraError, UsageError
 from vfusion3d.video.backbone import VideoBackbone
@@ -28,8 +27,8 @@ def set_attention(backbone: VideoBackbone, kind: AttentionKind = "auto") -> None
 
     Args:
         backbone: Changed in place.
-        kind: ``auto``: as diffusers made it (PyTorch's fused kernels); ``sdpa``: PyTorch's fused kernels; ``math``: plain
-            matrix products; ``xformers``; ``flash``: the flash-attn package (transformers only).
+        kind: ``auto``: as diffusers made it; ``sdpa``: PyTorch's fused kernels; ``math``: plain matrix products;
+            ``xformers``; ``flash``: the flash-attn package (transformers only).
 
     Raises:
         UsageError: if the model or the machine has no such kernels.
