@@ -16,6 +16,8 @@ class LatentCodec(nn.Module, ABC):
     """Channels of a latent."""
     factor: int
     """Pixels a side that one latent stands for."""
+    scale: float = 1.0
+    """What the autoencoder's own latents are multiplied by."""
 
     @abstractmethod
     def encode_frames(self, pictures: Tensor) -> Tensor:

@@ -41,7 +41,6 @@ class EmuBackbone(VideoBackbone):
 
     name = "emu"
     temporal = r"(temp_convs|temp_attentions|transformer_in)\."
-    also_trained = r"^conv_in\."  # image models lack the channels of the first frame and the mask
     # The last projections too: where they are zero (`temporal_identity`), updates of the others alone would do nothing.
     lora = r"(.+\.temp_attentions\.\d+|transformer_in)\.(.+\.attn[12]\.(to_q|to_k|to_v|to_out\.0)|proj_out)"
     licence = "Weights started from Stable Diffusion 2.1 are under CreativeML Open RAIL++-M, which passes its use "
