@@ -41,14 +41,15 @@ MAY_IMPORT = {
     "alpha": set(),
     "outputs": {"errors"},
     "poly_data": set(),
+    "hub": {"errors"},
     "cameras": {"errors"},
     "rendering": {"errors", "outputs", "alpha", "poly_data", "cameras"},
     "data": {"errors", "outputs", "alpha", "cameras"},
     "meshes": {"errors", "outputs", "poly_data", "cameras", "data"},  # a mesh is rendered into a scene folder
     "metrics": {"errors", "cameras"},
     "preprocessing": {"errors", "cameras"},
-    "models": {"errors", "outputs", "alpha", "cameras", "rendering"},
-    "video": {"errors", "outputs", "alpha", "cameras", "preprocessing"},
+    "models": {"errors", "outputs", "hub", "alpha", "cameras", "rendering"},
+    "video": {"errors", "outputs", "hub", "alpha", "cameras", "preprocessing"},
     "training": {"errors", "outputs", "alpha", "cameras", "rendering", "models", "data", "metrics", "video"},
     "callbacks": {
         "errors",
