@@ -12,6 +12,7 @@ _PUBLIC = {
     "I2VGenBackbone": "i2vgen",
     "SvdBackbone": "svd",
     "WanBackbone": "wan",
+    "WanBackbone": "wan",
     "LatentCodec": "codecs",
     "PixelCodec": "codecs",
     "DiffusionProcess": "diffusion",
