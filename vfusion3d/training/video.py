@@ -66,8 +66,8 @@ class VideoFineTuner(ResumableModule):
         optimizer: Its settings.
         drop_image: Chance that a sample's picture is dropped, for guidance.
         drop_text: Chance that its text is.
-        image_noise: Mean and standard deviation of the logarithm of the noise that is put on the first frame before it is
-            encoded, on pictures in [-1, 1] (Stable Video Diffusion: -3, 0.5); None for none.
+        image_noise: Mean and standard deviation of the logarithm of the noise that is put on the first frame before it
+            is encoded, on pictures in [-1, 1] (Stable Video Diffusion: -3, 0.5); None for none.
         half_frozen: Keep what is frozen of the denoiser and the encoders in bfloat16, half of its memory; the precision
             must be bf16-mixed.
         gradient_checkpointing: Recompute the denoiser's layers in the backward pass.
@@ -180,8 +180,8 @@ class VideoFineTuner(ResumableModule):
         if self.latent_cache is not None:
             if getattr(data, "endless", False):
                 raise UsageError(
-                    "Argument `latent_cache` is for orbits that come again, but these are new in every epoch: set it to "
-                    "null, or the data's `objects` to a number."
+                    "Argument `latent_cache` is for orbits that come again, but these are new in every epoch: set it "
+                    "to null, or the data's `objects` to a number."
                 )
             self._cache = LatentCache(self.latent_cache)
         rig = getattr(data, "rig", None)
@@ -212,8 +212,8 @@ class VideoFineTuner(ResumableModule):
         then = about.get("rig")
         if None not in (then, self.rig) and then != self.rig:
             raise UsageError(
-                f"The checkpoint was trained on orbits of the rig {then}, but the data have {self.rig}: resume with data "
-                "of the same rig."
+                f"The checkpoint was trained on orbits of the rig {then}, but the data have {self.rig}: resume with "
+                "data of the same rig."
             )
         self.rig, self.resolution = self.rig or then, self.resolution or about.get("resolution")
 

@@ -1,7 +1,8 @@
 """What a training step of a video model costs, before there is one: counted on the meta device, as `cost` does.
 
-Activations are those that autograd keeps of the denoiser; what is trained decides which. Operations are counted forward;
-backward there are as many again for the activations, and those of the weights' gradients by the share that is trained.
+Activations are those that autograd keeps of the denoiser; what is trained decides which. Operations are counted
+forward; backward there are as many again for the activations, and those of the weights' gradients by the share that is
+trained.
 """
 
 from __future__ import annotations
@@ -147,9 +148,9 @@ def _largest_layer(backbone: VideoBackbone, resolution: int, half: bool) -> int:
         nonlocal largest
         largest = max(largest, sum(storage.nbytes() for storage in seen.values()))
 
-    with _hooks(backbone.denoiser, before, after), saved_tensors_hooks(pack, lambda tensor: tensor):
-        with MixedPrecision(half), torch.enable_grad():
-            _denoise(backbone, 1, resolution)
+    saving, watching = saved_tensors_hooks(pack, lambda tensor: tensor), _hooks(backbone.denoiser, before, after)
+    with watching, saving, MixedPrecision(half), torch.enable_grad():
+        _denoise(backbone, 1, resolution)
     return largest
 
 
