@@ -31,7 +31,7 @@ class Conditioning:
         cameras: Per frame what the backbone is told of the camera, ``[B, F, ...]``; whoever trains or samples adds it
             with `dataclasses.replace`.
         image_kept: 1 where the picture conditions, 0 where it was dropped, ``[B]``.
-        noise_level: Standard deviation of the noise on the picture behind ``image``, ``[B]``.
+        noise_level: Standard deviation of the noise on the picture behind ``image``, for those that are told, ``[B]``.
     """
 
     image: Tensor
@@ -293,3 +293,16 @@ def check_text(backbone: VideoBackbone, text: Sequence[str | None] | None) -> No
             f"This {backbone.name} model has no text encoder, so it cannot follow a text; leave the text out or load a "
             "model that has one."
         )
+
+
+def captions(text: Sequence[str | None] | None, count: int) -> Sequence[str | None]:
+    """A caption, or None, for each of ``count`` pictures.
+
+    Raises:
+        UsageError: if there are more or fewer.
+    """
+    if text is None:
+        return [None] * count
+    if len(text) != count:
+        raise UsageError(f"Argument `text` must have a caption for each of {count} pictures, but got {len(text)}.")
+    return text
