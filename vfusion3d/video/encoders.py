@@ -13,22 +13,11 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 from typing_extensions import Literal
 
+from vfusion3d.video.frozen import Frozen
+
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 Resize = Literal["bilinear", "blurred_bicubic"]
-
-
-class Frozen(nn.Module):
-    """A module that stays as it is: no gradients, always in evaluation mode."""
-
-    def freeze(self) -> None:
-        """Switch off gradients and dropout; at the end of ``__init__``."""
-        self.requires_grad_(False)
-        self.eval()
-
-    def train(self, mode: bool = True) -> Frozen:
-        """Never into training mode."""
-        return super().train(False)
 
 
 class TextEncoder(Frozen, ABC):
@@ -56,6 +45,11 @@ class TextEncoder(Frozen, ABC):
         if self._null is None or self._null.device != self.device:
             self._null = self.encode([""])
         return self._null
+
+    def drop(self, tokens: Tensor | None, where: Tensor) -> Tensor:
+        """Tokens ``[B, L, width]`` with those of the empty caption for some items, bool ``[B]``."""
+        assert tokens is not None
+        return torch.where(where[:, None, None], self.null().to(tokens), tokens)
 
     @torch.no_grad()
     def forward(self, texts: Sequence[str | None]) -> Tensor:

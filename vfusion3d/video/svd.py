@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers import UNetSpatioTemporalConditionModel
+from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
 from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embedding
 from torch import Tensor, nn
+from transformers import CLIPVisionModelWithProjection
 
 from vfusion3d.errors import UsageError
 from vfusion3d.video.backbone import NO_LICENCE, Conditioning, VideoBackbone, check_text
-from vfusion3d.video.codecs import LatentCodec, PixelCodec
+from vfusion3d.video.codecs import LatentCodec, PixelCodec, TemporalKLCodec
 from vfusion3d.video.diffusion import ElucidatedDiffusion
-from vfusion3d.video.encoders import ImageEncoder, PooledImage
+from vfusion3d.video.encoders import ClipImage, ImageEncoder, PooledImage
+from vfusion3d.video.loading import announce_licence, find_model, load_component
+from vfusion3d.video.unet import check_fit, coarsest, released_codec
 
 _TINY = {
     "sample_size": 8,
@@ -44,15 +47,19 @@ class SvdBackbone(VideoBackbone):
         fps: Frames per second that it is told.
         motion_bucket: How much motion it is told; orbits have the same everywhere.
         camera_per_frame: Whether it is told each frame's elevation and azimuth as well (`PerFrameCamera`).
+
+    Raises:
+        CheckpointError: if they do not fit together.
     """
 
     name = "svd"
     temporal = r"(temporal_res_block|temporal_transformer_blocks|time_pos_embed|time_mixer)"
+    lora = r".+\.temporal_transformer_blocks\.\d+\.attn[12]\.(to_q|to_k|to_v|to_out\.0)"
     licence = (
         "Stable Video Diffusion's weights are under the Stability AI Community License, by which what they generate "
         "counts as derivative works."
     )
-    presets = {"tiny": _TINY}
+    presets = {"tiny": _TINY, "released": {"num_attention_heads": (5, 10, 20, 20)}}
 
     def __init__(
         self,
@@ -66,6 +73,7 @@ class SvdBackbone(VideoBackbone):
         camera_per_frame: bool = False,
     ) -> None:
         super().__init__()
+        check_fit(self.name, unet, codec, 2 * codec.channels, image_encoder=image_encoder.width)
         self.denoiser, self.codec, self.image_encoder = unet, codec, image_encoder
         self.frames, self.fps, self.motion_bucket = frames, fps, motion_bucket
         self.process = ElucidatedDiffusion()
@@ -76,20 +84,34 @@ class SvdBackbone(VideoBackbone):
 
     @classmethod
     def from_preset(cls, preset: str, **changes: Any) -> SvdBackbone:
-        """Random weights, with the pixels as latents and no CLIP."""
+        """Random weights and no CLIP; the pixels as latents but in ``released``."""
         cls.check_options(changes)
-        settings, codec = cls.preset_of(preset), PixelCodec()
-        unet = UNetSpatioTemporalConditionModel(
-            **settings, in_channels=2 * codec.channels, out_channels=codec.channels
-        )
-        model = cls(unet, codec, PooledImage(settings["cross_attention_dim"]), **changes)
+        settings = cls.preset_of(preset)
+        codec = released_codec(AutoencoderKLTemporalDecoder) if preset == "released" else PixelCodec()
+        channels = {"in_channels": 2 * codec.channels, "out_channels": codec.channels}
+        unet = UNetSpatioTemporalConditionModel(**settings, **channels)
+        model = cls(unet, codec, PooledImage(unet.config.cross_attention_dim), **changes)
         model.licence = NO_LICENCE
-        return model
+        return model.eval()
 
     @classmethod
     def from_pretrained(cls, source: str, **changes: Any) -> SvdBackbone:
-        """Not there yet."""
-        raise UsageError("Loading weights into svd is not implemented yet.")
+        """``stabilityai/stable-video-diffusion-img2vid``, its ``-xt``, or what has their layout."""
+        cls.check_options(changes)
+        folder = find_model(source, ("unet", "vae", "image_encoder"))
+        model = cls(
+            load_component(folder, "unet", UNetSpatioTemporalConditionModel),
+            TemporalKLCodec(load_component(folder, "vae", AutoencoderKLTemporalDecoder)),
+            ClipImage(load_component(folder, "image_encoder", CLIPVisionModelWithProjection), "blurred_bicubic"),
+            **changes,
+        )
+        announce_licence(source, cls.licence)
+        return model.eval()
+
+    @property
+    def smallest(self) -> int:
+        """One cell of the U-Net's coarsest grid."""
+        return self.multiple * coarsest(self.denoiser)
 
     @torch.no_grad()
     def condition(
