@@ -32,7 +32,7 @@ class Conditioning:
         cameras: The frames' cameras as `Cameras.vectors`, ``[B, F, 16]``, for backbones that read them; whoever trains
             or samples adds them with `dataclasses.replace`.
         image_kept: 1 where the picture conditions, 0 where it was dropped, ``[B]``.
-        noise_level: Standard deviation of the noise on the picture behind ``image``, ``[B]``.
+        noise_level: Standard deviation of the noise on the picture behind ``image``, for those that are told, ``[B]``.
     """
 
     image: Tensor
@@ -294,6 +294,19 @@ def check_text(backbone: VideoBackbone, text: Sequence[str | None] | None) -> No
             f"This {backbone.name} model has no text encoder, so it cannot follow a text; leave the text out or load a "
             "model that has one."
         )
+
+
+def captions(text: Sequence[str | None] | None, count: int) -> Sequence[str | None]:
+    """A caption, or None, for each of ``count`` pictures.
+
+    Raises:
+        UsageError: if there are more or fewer.
+    """
+    if text is None:
+        return [None] * count
+    if len(text) != count:
+        raise UsageError(f"Argument `text` must have a caption for each of {count} pictures, but got {len(text)}.")
+    return text
 
 
 def told_cameras(backbone: VideoBackbone, inputs: Tensor, conditioning: Conditioning) -> Cameras:

@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel, UNet3DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from vfusion3d.video.backbone import NO_LICENCE, Conditioning, VideoBackbone
+from vfusion3d.video.backbone import NO_LICENCE, Conditioning, VideoBackbone, captions
 from vfusion3d.video.codecs import KLCodec, LatentCodec, PixelCodec
 from vfusion3d.video.diffusion import VariancePreserving
 from vfusion3d.video.encoders import ByteText, ClipText, TextEncoder
@@ -130,7 +130,7 @@ class EmuBackbone(VideoBackbone):
         noisy = self.noisy(images, noise, noise_level)
         return Conditioning(
             image=self.codec.encode(noisy[:, None])[:, 0],
-            text=self.text_encoder(text or [None] * len(images)),
+            text=self.text_encoder(captions(text, len(images))),
             image_kept=images.new_ones(len(images)),
         )
 

@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL, I2VGenXLUNet
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPVisionModelWithProjection
 
-from vfusion3d.video.backbone import NO_LICENCE, Conditioning, VideoBackbone
+from vfusion3d.video.backbone import NO_LICENCE, Conditioning, VideoBackbone, captions
 from vfusion3d.video.codecs import KLCodec, LatentCodec, PixelCodec
 from vfusion3d.video.diffusion import VariancePreserving
 from vfusion3d.video.encoders import ByteText, ClipImage, ClipText, ImageEncoder, PooledImage, TextEncoder
@@ -119,7 +119,7 @@ class I2VGenBackbone(VideoBackbone):
         noisy = self.noisy(images, noise, noise_level)
         return Conditioning(
             image=self.codec.encode(noisy[:, None])[:, 0],
-            text=self.text_encoder(text or [None] * len(images)),
+            text=self.text_encoder(captions(text, len(images))),
             embedding=self.image_encoder(images),
         )
 

@@ -132,7 +132,7 @@ def load_component(folder: Path, component: str, kind: type[M], dtype: torch.dty
             f"{len(wrong['unexpected'])} unexpected and {len(wrong['mismatched'])} differently shaped (for example "
             f"{example}); give both of one model."
         )
-    return model.eval()  # type: ignore[no-any-return]
+    return (model.float() if dtype == torch.float32 else model).eval()  # type: ignore[attr-defined, no-any-return]
 
 
 def load_tokenizer(folder: Path, kind: Any = transformers.CLIPTokenizer) -> Any:

@@ -58,7 +58,7 @@ class SvdBackbone(VideoBackbone):
         "Stable Video Diffusion's weights are under the Stability AI Community License, by which what they generate "
         "counts as derivative works."
     )
-    presets = {"tiny": _TINY, "released": {"num_attention_heads": (5, 10, 20, 20)}}
+    presets = {"tiny": _TINY, "released": {}}
 
     def __init__(
         self,
