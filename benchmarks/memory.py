@@ -21,13 +21,13 @@ BATCHES = (1, 2, 4, 8, 16, 32)
 DEVICES = (("one device", 1, False, False), ("DDP", 8, True, False), ("FSDP, 8", 8, False, True))
 DEVICES += (("FSDP, 128", 128, False, True),)
 VIDEO_BATCHES = (1, 2, 3, 4)
-MODES = (  # backbone, what is trained, pixels a side, whether frozen weights are in bfloat16
-    ("svd", "temporal", 512, False),
-    ("svd", "all", 512, False),
-    ("emu", "temporal", 512, False),
-    ("emu", "all", 512, False),
-    ("i2vgen", "temporal", 512, False),
-    ("wan", "lora", 480, True),
+MODES = (  # backbone, what is trained, pixels a side, options
+    ("svd", "temporal", 512, ()),
+    ("svd", "all", 512, ()),
+    ("emu", "temporal", 512, ()),
+    ("emu", "all", 512, ()),
+    ("i2vgen", "temporal", 512, ()),
+    ("wan", "lora", 480, (("half", True),)),
 )
 
 
@@ -78,8 +78,8 @@ def video() -> None:
     print("| " + " | ".join(head) + " |")
     print("| --- | --- " + "| ---: " * (len(head) - 2) + "|")
     rows = [(mode, flag) for mode in MODES for flag in (True, False)]
-    for (backbone, train, pixels, half_frozen), flag in tqdm(rows, desc="count", file=sys.stderr):
-        cost = video_step_cost(VideoModel(backbone, "released", train, 64, half_frozen), pixels, flag, True)
+    for (backbone, train, pixels, options), flag in tqdm(rows, desc="count", file=sys.stderr):
+        cost = video_step_cost(VideoModel(backbone, "released", train, 64, options), pixels, flag, True)
         runs = [RunSettings(10**6, 1, size, 80, distributed=True) for size in VIDEO_BATCHES]
         memory = [estimate_memory(run, cost) for run in runs]
         state = (memory[0].weights + memory[0].gradients + memory[0].moments) / GIB

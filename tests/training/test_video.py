@@ -23,9 +23,9 @@ SIZE, FRAMES = 8, 4
 
 def module(backbone: str = "emu", train: str = "temporal", **options: Any) -> VideoFineTuner:
     torch.manual_seed(0)
-    options = {"sampling": SamplingSettings(videos=1, steps=2), "rank": 2, **options}
+    options = {"sampling": SamplingSettings(videos=1, steps=2), "rank": 2, "changes": {"frames": FRAMES}, **options}
     optimizer = OptimizerSettings(learning_rate=1e-2)
-    return VideoFineTuner(backbone, "tiny", {"frames": FRAMES}, train=train, optimizer=optimizer, **options)  # type: ignore[arg-type]
+    return VideoFineTuner(backbone, "tiny", train=train, optimizer=optimizer, **options)  # type: ignore[arg-type]
 
 
 def data(**options: Any) -> ProceduralOrbitDataModule:
@@ -124,7 +124,6 @@ def test_latents_are_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ("options", "trainer", "sentence"),
     [
         ({}, {"precision": "bf16-true"}, "Precision bf16-true would round away .* use bf16-mixed"),
-        ({"half_frozen": True}, {}, "`half_frozen` needs --trainer.precision bf16-mixed, but it is 32-true"),
         ({"latent_cache": "x"}, {}, "`latent_cache` is for orbits that come again, but these are new in every epoch"),
     ],
 )
@@ -145,10 +144,12 @@ def test_wrong_arguments_and_frames() -> None:
 
 
 def test_mixed_precision_with_frozen_halves() -> None:
-    model = module("wan", "lora", half_frozen=True)
+    model = module("wan", "lora", changes={"frames": FRAMES, "half": True})
     assert {p.dtype for n, p in model.named_parameters() if n in model.trained} == {torch.float32}
     assert torch.bfloat16 in {p.dtype for n, p in model.named_parameters() if n not in model.trained}
     before = weights(model)
+    with pytest.raises(UsageError, match="in bfloat16 .* need --trainer.precision bf16-mixed, but it is 32-true"):
+        fit(model, data())
     fit(model, data(samples_per_epoch=2), precision="bf16-mixed", callbacks=[SkipNonFinite(limit=0)])
     assert any(not torch.equal(before[key], model.get_parameter(key)) for key in model.trained)
 
