@@ -94,3 +94,4 @@ def normal_noise(seed: int, samples: Tensor, epochs: Tensor, shape: torch.Size, 
     unit = unit_noise(seed, samples, epochs, 2 * count, stream).view(-1, 2, count)
     radius = (-2 * torch.log1p(-unit[:, 0])).sqrt()
     return (radius * torch.cos(2 * math.pi * unit[:, 1])).view(-1, *shape)
+
