@@ -1,11 +1,11 @@
-"""Files from the Hugging Face hub: asked for once, and one sentence when they are not to be had."""
+"""The Hugging Face hub: whether it answers, and what it refuses as our sentences."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
@@ -19,42 +19,39 @@ from vfusion3d.errors import CheckpointError
 _TIMEOUT = 10.0  # seconds
 
 
-def fetch(
-    name: str,
-    files: Sequence[str],
-    written_by: str,
-    *,
-    what: str = "Model",
-    instead: str,
-    revision: str | None = None,
-    cache_dir: str | Path | None = None,
-    token: str | bool | None = None,
-    local_files_only: bool = False,
-) -> Path:
-    """Download files of a repository, or find them in the cache.
+def hub_answers(name: str, file: str, revision: str | None = None, token: str | bool | None = None) -> bool:
+    """Ask the hub once; without network, its downloads ask for half a minute and print every attempt.
 
     Args:
         name: ``owner/name``.
-        files: Their names; they lie in one folder.
-        written_by: What writes such repositories, for messages.
-        what: What messages call it.
-        instead: What to do without the hub, for messages: "give a folder ...".
-        revision, cache_dir, token, local_files_only: As in `huggingface_hub.hf_hub_download`.
+        file: Of the model, to ask for.
+        revision: As in `huggingface_hub.hf_hub_download`.
+        token: As there.
+    """
+    try:
+        get_hf_file_metadata(hf_hub_url(name, file, revision=revision), token=token, timeout=_TIMEOUT)
+    except (HfHubHTTPError, HFValidationError):  # an answer, or a question that a download refuses, too
+        return True
+    except Exception:  # of requests or httpx, by the version of huggingface_hub
+        return False
+    return True
 
-    Returns:
-        The folder that holds them.
+
+@contextmanager
+def hub_errors(name: str, *, what: str, files: str, instead: str) -> Iterator[None]:
+    """Whatever goes wrong in a download, as a sentence.
+
+    Args:
+        name: ``owner/name``.
+        what: What is downloaded, for example ``Model``.
+        files: What it should hold, and where that comes from.
+        instead: What to do without the hub.
 
     Raises:
-        CheckpointError: one sentence that says why they are not to be had.
+        CheckpointError: that sentence.
     """
-    local_files_only = local_files_only or not _answers(name, files[0], revision, token)
     try:
-        paths = [
-            hf_hub_download(
-                name, file, revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only
-            )
-            for file in files
-        ]
+        yield
     except LocalEntryNotFoundError as error:
         offline = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
         raise CheckpointError(
@@ -63,28 +60,15 @@ def fetch(
         ) from error
     except RepositoryNotFoundError as error:
         raise CheckpointError(
-            f"The Hugging Face hub has no model {name!r} that you may read: check the name, or log in if it is private."
+            f"The Hugging Face hub has no model {name!r} that you may read: check the name, or log in if it is private "
+            "or asks to accept its licence."
         ) from error
     except EntryNotFoundError as error:
-        raise CheckpointError(
-            f"{name!r} on the Hugging Face hub holds no {' and '.join(files)}: give a model written by {written_by}."
-        ) from error
+        raise CheckpointError(f"{name!r} on the Hugging Face hub holds no {files}.") from error
     except HFValidationError as error:
-        raise CheckpointError(f"Model {name!r} cannot be a name on the Hugging Face hub: {error}") from error
+        raise CheckpointError(f"{what} {name!r} cannot be a name on the Hugging Face hub: {error}") from error
     except Exception as error:  # of requests, httpx or xet, by the version of huggingface_hub
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise CheckpointError(
-            f"Model {name!r} could not be downloaded from the Hugging Face hub ({reason}): try again."
+            f"{what} {name!r} could not be downloaded from the Hugging Face hub ({reason}): try again."
         ) from error
-    return Path(paths[-1]).parent
-
-
-def _answers(name: str, file: str, revision: str | None, token: str | bool | None) -> bool:
-    """Ask the hub once; without network, `hf_hub_download` asks for half a minute and prints every attempt."""
-    try:
-        get_hf_file_metadata(hf_hub_url(name, file, revision=revision), token=token, timeout=_TIMEOUT)
-    except (HfHubHTTPError, HFValidationError):  # an answer, or a question that `hf_hub_download` refuses, too
-        return True
-    except Exception:  # of requests or httpx, by the version of huggingface_hub
-        return False
-    return True

@@ -159,7 +159,7 @@ def answer(monkeypatch, reply):
     """A hub that answers, and whose downloads are ``reply(file, local_files_only)``."""
     monkeypatch.setattr("vfusion3d.hub.get_hf_file_metadata", lambda *arguments, **options: None)
     monkeypatch.setattr(
-        "vfusion3d.hub.hf_hub_download",
+        "vfusion3d.models.checkpoints.hf_hub_download",
         lambda name, file, *, local_files_only, **options: reply(file, local_files_only),
     )
 

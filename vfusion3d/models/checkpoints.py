@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, hf_hub_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vfusion3d.errors import CheckpointError, OutputError
-from vfusion3d.hub import fetch
+from vfusion3d.hub import hub_answers, hub_errors
 from vfusion3d.models.config import ReconstructorConfig
 from vfusion3d.models.released import Family, config_of, convert_state, family_of, installed_names
 
@@ -33,7 +33,6 @@ SHIPPED = ("nano",)
 """Checkpoints inside the package."""
 _DTYPE = "dtype"  # key of the configuration that says how the weights are stored; the file decides
 _PICKLED = (".pt", ".pth", ".bin")  # what `torch.save` writes
-_WRITTEN_BY = "save_pretrained or push_to_hub"
 _LOGGER = logging.getLogger("vfusion3d")
 
 M = TypeVar("M", bound="HubCheckpoints")
@@ -73,16 +72,7 @@ class HubCheckpoints:
         name = str(name_or_path)
         path = _local_path(name)
         if path is None:
-            path = fetch(
-                name,
-                (CONFIG, WEIGHTS),
-                _WRITTEN_BY,
-                instead=f"give a folder or a shipped name ({', '.join(SHIPPED)})",
-                revision=revision,
-                cache_dir=cache_dir,
-                token=token,
-                local_files_only=local_files_only,
-            )
+            path = _download(name, revision, cache_dir, token, local_files_only)
         weights = path / WEIGHTS if path.is_dir() else path
         family, config, state = _read_checkpoint(weights)
         with torch.device("meta"):  # no time for random weights that the file replaces
@@ -217,7 +207,7 @@ def read_encoder(name_or_path: str | Path) -> tuple[Path, dict[str, torch.Tensor
     path = _local_path(name)
     if path is None:
         instead = "give a folder or a file in `encoder_weights`, or null for a random encoder"
-        path = fetch(name, (CONFIG, WEIGHTS), _WRITTEN_BY, what="Encoder", instead=instead)
+        path = _download(name, None, None, None, False, "Encoder", instead)
     weights = path / WEIGHTS if path.is_dir() else path
     return weights, convert_state({f"encoder.model.{key}": value for key, value in _read_weights(weights).items()})
 
@@ -240,6 +230,27 @@ def load_encoder(model: nn.Module, path: Path, state: dict[str, torch.Tensor]) -
     with torch.no_grad():
         for key, value in own.items():
             value.copy_(state[key])
+
+
+def _download(
+    name: str,
+    revision: str | None,
+    cache_dir: str | Path | None,
+    token: str | bool | None,
+    local_files_only: bool,
+    what: str = "Model",
+    instead: str = f"give a folder or a shipped name ({', '.join(SHIPPED)})",
+) -> Path:
+    local_files_only = local_files_only or not hub_answers(name, CONFIG, revision, token)
+    files = f"{CONFIG} and {WEIGHTS}: give a model written by save_pretrained or push_to_hub"
+    with hub_errors(name, what=what, files=files, instead=instead):
+        paths = [
+            hf_hub_download(
+                name, file, revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only
+            )
+            for file in (CONFIG, WEIGHTS)
+        ]
+    return Path(paths[1]).parent
 
 
 def _read_checkpoint(weights: Path) -> tuple[Family | None, ReconstructorConfig, dict[str, torch.Tensor]]:

@@ -9,10 +9,15 @@ _PUBLIC = {
     "VideoBackbone": "backbone",
     "Conditioning": "backbone",
     "EmuBackbone": "emu",
+    "I2VGenBackbone": "i2vgen",
+    "SvdBackbone": "svd",
+    "WanBackbone": "wan",
     "LatentCodec": "codecs",
     "PixelCodec": "codecs",
     "DiffusionProcess": "diffusion",
     "VariancePreserving": "diffusion",
+    "FlowMatching": "diffusion",
+    "ElucidatedDiffusion": "diffusion",
     "OrbitGenerator": "generator",
     "Guidance": "guidance",
     "VideoModelConfig": "trained",
@@ -26,6 +31,8 @@ _PUBLIC = {
     "choose_trainable": "trainable",
     "trainable_state": "trainable",
     "load_trainable_state": "trainable",
+    "enable_checkpointing": "checkpointing",
+    "set_attention": "attention",
 }
 
 __all__ = sorted(_PUBLIC)

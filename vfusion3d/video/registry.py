@@ -11,7 +11,7 @@ from vfusion3d.video.backbone import VideoBackbone
 
 ENTRY_POINTS = "vfusion3d.video_backbones"
 """Group of entry points; each names a subclass of `VideoBackbone` and is called what recipes call it."""
-_OURS = {"emu": "EmuBackbone"}
+_OURS = {"emu": "EmuBackbone", "i2vgen": "I2VGenBackbone", "svd": "SvdBackbone", "wan": "WanBackbone"}
 
 
 def backbone_names() -> list[str]:
@@ -43,13 +43,13 @@ def create_backbone(name: str, source: str, **changes: Any) -> VideoBackbone:
         name: One of `backbone_names`.
         source: A preset of the backbone (random weights), a name on the Hugging Face hub, or a local folder in diffusers'
             layout.
-        changes: Options of a preset.
+        changes: Options of the backbone.
 
     Raises:
-        UsageError: if there is no such backbone.
+        UsageError: if there is no such backbone or option.
         CheckpointError: if weights are not to be had or do not fit.
     """
     kind = backbone_class(name)
     if source in kind.presets:
         return kind.from_preset(source, **changes)
-    return kind.from_pretrained(source)
+    return kind.from_pretrained(source, **changes)

@@ -1,14 +1,13 @@
-"""What of a video diffusion model is trained: its temporal layers, its denoiser or low-rank updates; and their weights."""
+"""What of a video diffusion model is trained (temporal layers, the denoiser or low-rank updates), and its weights."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 from torch import Tensor, nn
-from typing_extensions import Literal
 
 from vfusion3d.errors import CheckpointError, UsageError
 from vfusion3d.video.backbone import VideoBackbone
@@ -51,8 +50,7 @@ class TrainableReport:
 def choose_trainable(backbone: VideoBackbone, train: Trained, rank: int = 64) -> TrainableReport:
     """Set what of a backbone is trained (``requires_grad``); everything else is frozen.
 
-    What a backbone must train beyond the choice (`VideoBackbone.also_trained`, for example input channels that its
-    released weights lack) is trained in every case.
+    What the released weights lack (`VideoBackbone.fresh`, for example more input channels) is trained in every case.
 
     Args:
         backbone: Changed in place; ``lora`` adds layers to its denoiser, which start without effect.
@@ -74,7 +72,7 @@ def choose_trainable(backbone: VideoBackbone, train: Trained, rank: int = 64) ->
     else:
         _add_low_rank(backbone, rank)
     for name, parameter in backbone.denoiser.named_parameters():
-        if backbone.also_trained is not None and re.search(backbone.also_trained, name):
+        if name in backbone.fresh:
             parameter.requires_grad_(True)
     return _report(backbone, train)
 

@@ -10,11 +10,12 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from importlib.resources import files
+from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
+from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -22,7 +23,7 @@ from torch import Tensor
 from vfusion3d import __version__
 from vfusion3d.cameras import Rig
 from vfusion3d.errors import CheckpointError, OutputError, UsageError
-from vfusion3d.hub import fetch
+from vfusion3d.hub import hub_answers, hub_errors
 from vfusion3d.outputs import carry_over, result_folder
 from vfusion3d.video.backbone import VideoBackbone
 from vfusion3d.video.card import video_card
@@ -198,7 +199,7 @@ def read_video_config(folder: Path) -> VideoModelConfig:
 
 def shipped_video_models() -> list[str]:
     """Names of the video models inside the package."""
-    inside = Path(str(files("vfusion3d") / "checkpoints"))
+    inside = Path(str(resources.files("vfusion3d") / "checkpoints"))
     return sorted(path.parent.name for path in inside.glob(f"*/{CONFIG}"))
 
 
@@ -210,7 +211,7 @@ def find_video_model(name_or_path: str | Path) -> Path:
     """
     name, shipped = str(name_or_path), shipped_video_models()
     if name in shipped:
-        return Path(str(files("vfusion3d") / "checkpoints" / name))
+        return Path(str(resources.files("vfusion3d") / "checkpoints" / name))
     path = Path(name).expanduser()
     if name and os.path.isdir(path):
         return path
@@ -222,7 +223,11 @@ def find_video_model(name_or_path: str | Path) -> Path:
             f"Unknown video model {name!r}: give {known}a folder with {CONFIG} and {WEIGHTS}, owner/name on the "
             "Hugging Face hub, or BACKBONE:SOURCE for one that was not fine-tuned."
         )
-    return fetch(name, (CONFIG, WEIGHTS), "`vfusion3d export`", what="Video model", instead=f"give {known}a folder")
+    offline = not hub_answers(name, CONFIG)
+    files = f"{CONFIG} and {WEIGHTS}: give a model written by `vfusion3d export`"
+    with hub_errors(name, what="Video model", files=files, instead=f"give {known}a folder"):
+        paths = [hf_hub_download(name, file, local_files_only=offline) for file in (CONFIG, WEIGHTS)]
+    return Path(paths[0]).parent
 
 
 def _from_preset(config: VideoModelConfig) -> bool:
