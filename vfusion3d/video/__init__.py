@@ -33,6 +33,10 @@ _PUBLIC = {
     "load_trainable_state": "trainable",
     "enable_checkpointing": "checkpointing",
     "set_attention": "attention",
+    "pluecker_rays": "rays",
+    "add_ray_channels": "rays",
+    "epipolar_mask": "epipolar",
+    "add_joint_attention": "epipolar",
 }
 
 __all__ = sorted(_PUBLIC)

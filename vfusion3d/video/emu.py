@@ -13,13 +13,13 @@ from diffusers import AutoencoderKL, UNet2DConditionModel, UNet3DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from vfusion3d.video.backbone import NO_LICENCE, Conditioning, VideoBackbone
+from vfusion3d.video.backbone import NO_LICENCE, Conditioning, VideoBackbone, captions
 from vfusion3d.video.codecs import KLCodec, LatentCodec, PixelCodec
 from vfusion3d.video.diffusion import VariancePreserving
 from vfusion3d.video.encoders import ByteText, ClipText, TextEncoder
 from vfusion3d.video.inflation import temporal_identity, unet_from_image, with_input_channels
 from vfusion3d.video.loading import announce_licence, class_of, find_model, load_component, load_tokenizer, read_json
-from vfusion3d.video.unet import check_fit, coarsest, released_codec
+from vfusion3d.video.unet import TEMPORAL_ATTENTION, check_fit, coarsest, released_codec
 
 _TINY = {
     "sample_size": 8,
@@ -60,8 +60,7 @@ class EmuBackbone(VideoBackbone):
 
     name = "emu"
     temporal = r"(temp_convs|temp_attentions|transformer_in)\."
-    # The last projections too: where they are zero (`temporal_identity`), updates of the others alone would do nothing.
-    lora = r"(.+\.temp_attentions\.\d+|transformer_in)\.(.+\.attn[12]\.(to_q|to_k|to_v|to_out\.0)|proj_out)"
+    lora = TEMPORAL_ATTENTION
     licence = _IMAGE_LICENCE
     presets = {"tiny": _TINY, "nano": _NANO, "released": {}}
     reads_text = True
@@ -131,7 +130,7 @@ class EmuBackbone(VideoBackbone):
         noisy = self.noisy(images, noise, noise_level)
         return Conditioning(
             image=self.codec.encode(noisy[:, None])[:, 0],
-            text=self.text_encoder(text or [None] * len(images)),
+            text=self.text_encoder(captions(text, len(images))),
             image_kept=images.new_ones(len(images)),
         )
 

@@ -11,12 +11,12 @@ from diffusers import AutoencoderKL, I2VGenXLUNet
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPVisionModelWithProjection
 
-from vfusion3d.video.backbone import NO_LICENCE, Conditioning, VideoBackbone
+from vfusion3d.video.backbone import NO_LICENCE, Conditioning, VideoBackbone, captions
 from vfusion3d.video.codecs import KLCodec, LatentCodec, PixelCodec
 from vfusion3d.video.diffusion import VariancePreserving
 from vfusion3d.video.encoders import ByteText, ClipImage, ClipText, ImageEncoder, PooledImage, TextEncoder
 from vfusion3d.video.loading import announce_licence, find_model, load_component, load_tokenizer
-from vfusion3d.video.unet import check_fit, coarsest, released_codec
+from vfusion3d.video.unet import TEMPORAL_ATTENTION, check_fit, coarsest, released_codec
 
 _CHANNELS = 4  # diffusers' U-Net takes no other number for the first frame
 _TINY = {
@@ -49,6 +49,7 @@ class I2VGenBackbone(VideoBackbone):
 
     name = "i2vgen"
     temporal = r"(temp_convs|temp_attentions|transformer_in|image_latents_temporal_encoder)\."
+    lora = TEMPORAL_ATTENTION
     licence = (
         "I2VGen-XL is published under the MIT licence for research and non-commercial use: its training videos and "
         "pictures are others', so what it generates should stay within that use."
@@ -118,7 +119,7 @@ class I2VGenBackbone(VideoBackbone):
         noisy = self.noisy(images, noise, noise_level)
         return Conditioning(
             image=self.codec.encode(noisy[:, None])[:, 0],
-            text=self.text_encoder(text or [None] * len(images)),
+            text=self.text_encoder(captions(text, len(images))),
             embedding=self.image_encoder(images),
         )
 

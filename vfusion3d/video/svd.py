@@ -12,8 +12,7 @@ from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embeddin
 from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
 
-from vfusion3d.errors import UsageError
-from vfusion3d.video.backbone import NO_LICENCE, Conditioning, VideoBackbone, check_text
+from vfusion3d.video.backbone import NO_LICENCE, Conditioning, VideoBackbone, check_text, told_cameras
 from vfusion3d.video.codecs import LatentCodec, PixelCodec, TemporalKLCodec
 from vfusion3d.video.diffusion import ElucidatedDiffusion
 from vfusion3d.video.encoders import ClipImage, ImageEncoder, PooledImage
@@ -54,11 +53,12 @@ class SvdBackbone(VideoBackbone):
 
     name = "svd"
     temporal = r"(temporal_res_block|temporal_transformer_blocks|time_pos_embed|time_mixer)"
+    lora = r".+\.temporal_transformer_blocks\.\d+\.attn[12]\.(to_q|to_k|to_v|to_out\.0)"
     licence = (
         "Stable Video Diffusion's weights are under the Stability AI Community License, by which what they generate "
         "counts as derivative works."
     )
-    presets = {"tiny": _TINY, "released": {"num_attention_heads": (5, 10, 20, 20)}}
+    presets = {"tiny": _TINY, "released": {}}
 
     def __init__(
         self,
@@ -156,14 +156,8 @@ class SvdBackbone(VideoBackbone):
         )[0]
 
     def _tell_cameras(self, inputs: Tensor, conditioning: Conditioning) -> None:
-        cameras, wanted = conditioning.cameras, (*inputs.shape[:2], 2)
-        if cameras is None or cameras.shape != wanted:
-            got = "nothing" if cameras is None else f"the shape {list(cameras.shape)}"
-            raise UsageError(
-                f"This svd model is told each frame's camera: `Conditioning.cameras` must be {list(wanted)}, elevation "
-                f"and azimuth in radians, but got {got}."
-            )
-        getattr(self.denoiser, CAMERAS).angles = cameras
+        cameras = told_cameras(self, inputs, conditioning)
+        getattr(self.denoiser, CAMERAS).angles = torch.stack([cameras.elevations, cameras.azimuths], -1)
 
 
 class PerFrameCamera(nn.Module):

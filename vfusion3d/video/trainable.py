@@ -135,6 +135,8 @@ def _add_low_rank(backbone: VideoBackbone, rank: int) -> None:
         raise UsageError(f"This {backbone.name} model has low-rank updates already; make a new one of its weights.")
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=backbone.lora)
     inject_adapter_in_model(config, backbone.denoiser, adapter_name=_ADAPTER)
+    for parameter in _trained(backbone).values():  # peft makes them as coarse as the weights that they update
+        parameter.data = parameter.data.float()
 
 
 def _report(backbone: VideoBackbone, train: Trained) -> TrainableReport:

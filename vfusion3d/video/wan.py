@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import AutoTokenizer, CLIPVisionModel, UMT5EncoderModel
 
-from vfusion3d.errors import UsageError
-from vfusion3d.video.backbone import NO_LICENCE, Conditioning, VideoBackbone, check_text
+from vfusion3d.errors import CheckpointError
+from vfusion3d.video.backbone import NO_LICENCE, Conditioning, VideoBackbone, captions, check_text
 from vfusion3d.video.codecs import LatentCodec, PixelCodec
 from vfusion3d.video.diffusion import FlowMatching
 from vfusion3d.video.encoders import ByteText, Frozen, PooledImage, TextEncoder
-from vfusion3d.video.wan_parts import TEXT_TOKENS, WanCodec
+from vfusion3d.video.loading import announce_licence, find_model, load_component, load_tokenizer, read_json
+from vfusion3d.video.wan_parts import TEXT_TOKENS, ClipTokens, Umt5Text, WanCodec
 
 _MASKS = 4
 """Mask channels beside the first frame's latent: one for each frame that a latent of Wan's own clips stands for."""
@@ -69,7 +72,12 @@ class WanBackbone(VideoBackbone):
         text_encoder: Captions to 512 tokens; None for a model that reads zeros instead.
         image_encoder: Pictures to tokens ``[B, L, D]`` or one vector; None where the transformer takes none.
         frames: Frames of its videos.
-        shift: Of the noise levels (`FlowMatching`).
+        shift: Of the noise levels (`FlowMatching`); 3 if the model does not say.
+        half: Keep the transformer and the text encoder in bfloat16, but for what diffusers keeps in float32: 14B take
+            33 GB so. Low-rank updates are trained in float32 all the same.
+
+    Raises:
+        CheckpointError: if they do not fit together.
     """
 
     name = "wan"
@@ -87,21 +95,26 @@ class WanBackbone(VideoBackbone):
         *,
         frames: int = 16,
         shift: float = 3.0,
+        half: bool = False,
     ) -> None:
         super().__init__()
         config, channels = transformer.config, codec.channels
         if config.in_channels not in (channels, 2 * channels + _MASKS) or config.out_channels != channels:
-            raise UsageError(
+            raise CheckpointError(
                 f"The wan transformer needs {2 * channels + _MASKS} or {channels} input and {channels} output channels "
-                f"for a codec of {channels}, but has {config.in_channels} and {config.out_channels}."
+                f"for latents of {channels}, but has {config.in_channels} and {config.out_channels}; give a model made for "
+                "pictures."
             )
         if (config.image_dim is None) != (image_encoder is None):
             takes, do = ("no", "leave the image encoder out") if image_encoder else ("CLIP's", "give an image encoder")
-            raise UsageError(f"This wan transformer takes {takes} tokens of the picture: {do}.")
+            raise CheckpointError(f"This wan transformer takes {takes} tokens of the picture: {do}.")
         self.denoiser, self.codec, self.frames = transformer, codec, frames
         self.text_encoder, self.image_encoder = text_encoder, image_encoder
         self.reads_text = text_encoder is not None
         self.process = FlowMatching(shift)
+        if half:
+            _halve(transformer)
+            _halve(text_encoder)
         self._replaces = config.in_channels == channels
         self._grey: dict[tuple[int, ...], Tensor] = {}
 
@@ -118,12 +131,35 @@ class WanBackbone(VideoBackbone):
         image = None if transformer.config.image_dim is None else PooledImage(transformer.config.image_dim)
         model = cls(transformer, codec, text, image, **changes)
         model.licence = NO_LICENCE
-        return model
+        return model.eval()
 
     @classmethod
     def from_pretrained(cls, source: str, **changes: Any) -> WanBackbone:
-        """Not there yet."""
-        raise UsageError("Loading weights into wan is not implemented yet.")
+        """A model in the layout of ``Wan-AI/Wan2.1-I2V-14B-480P-Diffusers`` or ``Wan-AI/Wan2.2-TI2V-5B-Diffusers``."""
+        cls.check_options(changes)
+        dtype = torch.bfloat16 if changes.get("half") else torch.float32
+        folder = find_model(source, ("transformer", "vae", "text_encoder", "tokenizer"))
+        if (folder / "transformer_2").is_dir() or read_json(folder / "model_index.json").get("boundary_ratio"):
+            raise CheckpointError(
+                f"{source} has two transformers, one for high and one for low noise, and only models of one can be "
+                "trained here: give Wan 2.1's image-to-video model, or Wan 2.2's 5B."
+            )
+        transformer = load_component(folder, "transformer", WanTransformer3DModel, dtype)
+        image_encoder = None
+        if transformer.config.image_dim is not None:
+            folder = find_model(source, ("image_encoder",))
+            image_encoder = ClipTokens(load_component(folder, "image_encoder", CLIPVisionModel))
+        model = cls(
+            transformer,
+            WanCodec(load_component(folder, "vae", AutoencoderKLWan)),
+            Umt5Text(
+                load_component(folder, "text_encoder", UMT5EncoderModel, dtype), load_tokenizer(folder, AutoTokenizer)
+            ),
+            image_encoder,
+            **{"shift": _shift_of(folder), **changes},
+        )
+        announce_licence(source, cls.licence)
+        return model.eval()
 
     @property
     def multiple(self) -> int:
@@ -149,18 +185,18 @@ class WanBackbone(VideoBackbone):
         if self.text_encoder is None:
             tokens = images.new_zeros(len(images), TEXT_TOKENS, self.denoiser.config.text_dim)
         else:
-            tokens = self.text_encoder(text or [None] * len(images))
+            tokens = self.text_encoder(captions(text, len(images)))
         return Conditioning(image, tokens, embedding, image_kept=images.new_ones(len(images)))
 
     def dropped(self, conditioning: Conditioning, image: Tensor, text: Tensor) -> Conditioning:
         """A dropped picture is a grey one with a mask of zeros and tokens of zeros; a dropped caption is the empty one."""
-        assert conditioning.text is not None and conditioning.image_kept is not None
-        null = torch.zeros_like(conditioning.text[:1]) if self.text_encoder is None else self.text_encoder.null()
+        assert conditioning.image_kept is not None
+        tokens = conditioning.text if self.text_encoder is None else self.text_encoder.drop(conditioning.text, text)
         embedding = conditioning.embedding
         return dataclasses.replace(
             conditioning,
             image=torch.where(image[:, None, None, None], self._grey_like(conditioning.image), conditioning.image),
-            text=torch.where(text[:, None, None], null.to(conditioning.text), conditioning.text),
+            text=tokens,
             embedding=None if embedding is None else embedding.masked_fill(image[:, None, None], 0),
             image_kept=conditioning.image_kept.masked_fill(image, 0),
         )
@@ -212,3 +248,20 @@ class WanBackbone(VideoBackbone):
         if size not in self._grey:
             self._grey[size] = self.codec.encode(latents.new_full((1, 1, 3, *size), 0.5))[:, 0]
         return self._grey[size].to(latents)
+
+
+def _halve(module: nn.Module | None) -> None:
+    """Weights to bfloat16, but for those that a model's class keeps in float32."""
+    for model in () if module is None else module.modules():
+        kept = getattr(model, "_keep_in_fp32_modules", None)
+        if kept is not None:
+            for name, parameter in model.named_parameters():
+                if not any(part in name for part in kept):
+                    parameter.data = parameter.data.bfloat16()
+
+
+def _shift_of(folder: Path) -> float:
+    """Shift of the noise levels that a model was made for."""
+    path = folder / "scheduler" / "scheduler_config.json"
+    settings = read_json(path) if path.is_file() else {}
+    return float(settings.get("flow_shift") or settings.get("shift") or 3.0)
