@@ -22,7 +22,7 @@ from vfusion3d.training.latents import LatentCache
 from vfusion3d.training.module import settings_from_plain
 from vfusion3d.training.optimisation import OptimizerSettings, build_optimizer
 from vfusion3d.training.resuming import ResumableModule
-from vfusion3d.video import Conditioning, create_backbone
+from vfusion3d.video import Conditioning, VideoBackbone, create_backbone
 from vfusion3d.video.attention import AttentionKind, set_attention
 from vfusion3d.video.checkpointing import enable_checkpointing
 from vfusion3d.video.generator import sample_latents
@@ -68,6 +68,8 @@ class VideoFineTuner(ResumableModule):
         drop_text: Chance that its text is.
         image_noise: Mean and standard deviation of the logarithm of the noise that is put on the first frame before it is
             encoded, on pictures in [-1, 1] (Stable Video Diffusion: -3, 0.5); None for none.
+        half_frozen: Keep what is frozen of the denoiser and the encoders in bfloat16, half of its memory; the precision
+            must be bf16-mixed.
         gradient_checkpointing: Recompute the denoiser's layers in the backward pass.
         attention: Kernels of the denoiser's attention (`vfusion3d.video.attention`).
         latent_cache: Folder in which encoded videos are kept (`LatentCache`), for data that come again; None for none.
@@ -90,6 +92,7 @@ class VideoFineTuner(ResumableModule):
         drop_image: float = 0.1,
         drop_text: float = 0.1,
         image_noise: tuple[float, float] | None = None,
+        half_frozen: bool = False,
         gradient_checkpointing: bool = False,
         attention: AttentionKind = "auto",
         latent_cache: str | None = None,
@@ -108,13 +111,16 @@ class VideoFineTuner(ResumableModule):
         for module in self.backbone.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
+        self.backbone.train()
+        if half_frozen:
+            _halve_frozen(self.backbone)
         if gradient_checkpointing:
             enable_checkpointing(self.backbone)
         set_attention(self.backbone, attention)
         self.optimizer_settings, self.sampling, self.seed = optimizer, sampling, seed
         self.drop_image, self.drop_text = drop_image, drop_text
         self.image_noise = None if image_noise is None else (float(image_noise[0]), float(image_noise[1]))
-        self.latent_cache = latent_cache
+        self.half_frozen, self.latent_cache = half_frozen, latent_cache
         self.rig: dict[str, Any] | None = None
         """The rig of the orbits that it was trained on, as plain data; None if the data do not tell."""
         self.resolution: int | None = None
@@ -137,6 +143,7 @@ class VideoFineTuner(ResumableModule):
                 "drop_image": drop_image,
                 "drop_text": drop_text,
                 "image_noise": None if self.image_noise is None else list(self.image_noise),
+                "half_frozen": half_frozen,
                 "gradient_checkpointing": gradient_checkpointing,
                 "attention": attention,
                 "latent_cache": latent_cache,
@@ -159,6 +166,10 @@ class VideoFineTuner(ResumableModule):
             raise UsageError(
                 f"Precision {precision} would round away steps as small as fine-tuning's; use {mixed} "
                 "(--trainer.precision)."
+            )
+        if self.half_frozen and precision != "bf16-mixed":
+            raise UsageError(
+                f"Argument `half_frozen` needs --trainer.precision bf16-mixed, but it is {precision}: change either."
             )
         if isinstance(self.trainer.strategy, (ModelParallelStrategy, FSDPStrategy)):
             raise UsageError(
@@ -284,7 +295,11 @@ class VideoFineTuner(ResumableModule):
             mean, spread = self.image_noise
             noise = {"noise": drawn[0], "noise_level": (mean + spread * drawn[1][:, 0]).exp()}
         text = batch["caption"] if self.backbone.reads_text else None
-        return self.backbone.condition(first, text, **noise)
+        conditioning = self.backbone.condition(first, text, **noise)
+        if not self.backbone.reads_cameras:
+            return conditioning
+        cameras = Cameras(batch["poses"], batch["intrinsics"])
+        return dataclasses.replace(conditioning, cameras=torch.stack([cameras.elevations, cameras.azimuths], -1))
 
     @torch.no_grad()
     def sample(self, batch: OrbitBatch) -> Tensor:
@@ -333,6 +348,14 @@ class VideoFineTuner(ResumableModule):
                 self.log(f"{stage}/{name}", value, prog_bar=name == "psnr")
         self._scores.reset()
         self._still_scores.reset()
+
+
+def _halve_frozen(backbone: VideoBackbone) -> None:
+    """In place, but for the codec and for what the denoiser's authors say needs more digits."""
+    whole = tuple(getattr(backbone.denoiser, "_keep_in_fp32_modules", None) or ())
+    for name, parameter in backbone.named_parameters():
+        if not (parameter.requires_grad or name.startswith("codec.") or any(part in name for part in whole)):
+            parameter.data = parameter.data.bfloat16()
 
 
 def _leave_out_frozen(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
