@@ -96,7 +96,7 @@ def build_parser() -> ArgumentParser:
         "--precision",
         choices=["auto", "fp32", "bf16", "fp16"],
         default="auto",
-        help="of the denoiser (bf16 on a GPU, else fp32)",
+        help="of the denoiser (bf16 on a GPU, else as it was trained)",
     )
     add("--overwrite", action="store_true", help="replace earlier results of the same name")
     add("--json", action="store_true", help="print one JSON document with all reports on standard output")
@@ -173,7 +173,7 @@ def load_generator(args: Any, device: torch.device) -> OrbitGenerator:
     weights = {"image": args.guidance_image, "text": args.guidance_text}
     precision = args.precision
     if precision == "auto":
-        precision = "bf16" if device.type == "cuda" else "fp32"
+        precision = "bf16" if device.type == "cuda" else None
     return OrbitGenerator.from_pretrained(
         model,
         device,

@@ -72,8 +72,8 @@ def load_trained(path: str, averaged: bool = True) -> tuple[TriplaneReconstructo
     weights: dict[str, torch.Tensor] = checkpoint["state_dict"]
     if "architecture" not in settings or not any(key.startswith(_PREFIX) for key in weights):
         raise CheckpointError(
-            f"The checkpoint {path} was written by another module than ReconstructorTraining, which alone is exported; "
-            "give a .ckpt file of a reconstructor's training."
+            f"The checkpoint {path} was written by another module than ReconstructorTraining and VideoFineTuner, which "
+            "alone are exported; give a .ckpt file of theirs."
         )
     # Where Lightning averages weights, `state_dict` holds the average and the last step's lie beside it.
     has_average = "current_model_state" in checkpoint

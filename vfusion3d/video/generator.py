@@ -96,7 +96,7 @@ class OrbitGenerator:
         cls,
         model: str | Path,
         device: str | torch.device = "cpu",
-        precision: str = "fp32",
+        precision: str | None = None,
         size: int | None = None,
         **options: Any,
     ) -> OrbitGenerator:
@@ -106,7 +106,7 @@ class OrbitGenerator:
             model: A shipped name, a folder that ``vfusion3d export`` wrote, ``owner/name`` on the Hugging Face hub, or
                 ``BACKBONE:SOURCE``, a backbone that was not fine-tuned (`create_backbone`).
             device: Where to put it.
-            precision: Type of the denoiser's weights: ``fp32``, ``bf16`` or ``fp16``.
+            precision: Type of the denoiser's weights: ``fp32``, ``bf16``, ``fp16`` or None for as they were trained.
             size: Pixels a side of the frames; those it was trained on by default.
             options: Of the constructor, but not the rig.
 
@@ -114,7 +114,7 @@ class OrbitGenerator:
             UsageError: if an argument is wrong.
             CheckpointError: if the model cannot be loaded.
         """
-        if precision not in PRECISIONS:
+        if precision is not None and precision not in PRECISIONS:
             raise UsageError(f"Argument `precision` must be one of {', '.join(PRECISIONS)}, but got {precision!r}.")
         name, _, source = str(model).partition(":")
         config: VideoModelConfig | None = None
@@ -124,7 +124,8 @@ class OrbitGenerator:
             folder = find_video_model(model)
             config, backbone = read_video_config(folder), load_video_model(folder)
         backbone.to(device)
-        _cast(backbone.denoiser, PRECISIONS[precision])
+        if precision is not None:
+            _cast(backbone.denoiser, PRECISIONS[precision])
         rig, trained_on = (None, SIZE) if config is None else (config.rig, config.size)
         generator = cls(backbone, rig, size or trained_on, **options)
         generator.source, generator.config = str(model), config
@@ -246,11 +247,10 @@ class OrbitGenerator:
         return prepared.on_white()
 
     def _with_cameras(self, conditioning: Conditioning, elevations: Sequence[float]) -> Conditioning:
-        if not getattr(self.backbone, "reads_cameras", False):
+        if not self.backbone.reads_cameras:
             return conditioning
-        orbits = [self.rig.cameras(math.radians(degrees)) for degrees in elevations]
-        angles = torch.stack([torch.stack([orbit.elevations, orbit.azimuths], -1) for orbit in orbits])
-        return dataclasses.replace(conditioning, cameras=angles.to(conditioning.image))
+        vectors = torch.stack([self.rig.cameras(math.radians(degrees)).vectors for degrees in elevations])
+        return dataclasses.replace(conditioning, cameras=vectors.to(conditioning.image))
 
 
 def _cast(denoiser: nn.Module, dtype: torch.dtype) -> None:
