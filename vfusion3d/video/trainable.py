@@ -111,9 +111,14 @@ def load_trainable_state(backbone: VideoBackbone, state: Mapping[str, Tensor]) -
         parameter.data.copy_(state[name])
 
 
+def saved_name(name: str) -> str:
+    """A parameter's name as `trainable_state` writes it."""
+    return name.replace(f".{_ADAPTER}.", ".")
+
+
 def _trained(backbone: VideoBackbone) -> dict[str, nn.Parameter]:
     return {
-        name.replace(f".{_ADAPTER}.", "."): parameter
+        saved_name(name): parameter
         for name, parameter in backbone.named_parameters()
         if parameter.requires_grad
     }
