@@ -25,8 +25,10 @@ from vfusion3d.training.resuming import ResumableModule
 from vfusion3d.video import Conditioning, create_backbone
 from vfusion3d.video.attention import AttentionKind, set_attention
 from vfusion3d.video.checkpointing import enable_checkpointing
-from vfusion3d.video.generator import sample_latents
+from vfusion3d.video.epipolar import add_joint_attention
 from vfusion3d.video.guidance import Guidance
+from vfusion3d.video.rays import add_ray_channels
+from vfusion3d.video.sampling import sample_latents
 from vfusion3d.video.trainable import Trained, choose_trainable
 
 VIDEO = "vfusion3d_video"
@@ -63,6 +65,10 @@ class VideoFineTuner(ResumableModule):
         changes: Options of the backbone.
         train: ``temporal`` (the paper: temporal convolutions and attention alone), ``all`` or ``lora``.
         rank: Of the low-rank updates.
+        ray_channels: Whether the denoiser reads Pluecker rays of the cameras beside its latents (`add_ray_channels`; a
+            proposal of the paper's supplement).
+        joint_attention: Whether all views attend to each other along epipolar lines where the denoiser is coarsest
+            (`add_joint_attention`; the other proposal).
         optimizer: Its settings.
         drop_image: Chance that a sample's picture is dropped, for guidance.
         drop_text: Chance that its text is.
@@ -86,6 +92,8 @@ class VideoFineTuner(ResumableModule):
         changes: dict[str, Any] | None = None,
         train: Trained = "temporal",
         rank: int = 64,
+        ray_channels: bool = False,
+        joint_attention: bool = False,
         optimizer: OptimizerSettings = OptimizerSettings(learning_rate=1e-5),
         drop_image: float = 0.1,
         drop_text: float = 0.1,
@@ -103,6 +111,10 @@ class VideoFineTuner(ResumableModule):
             if not 0 <= chance <= 1:
                 raise UsageError(f"Argument `{name}` must be in [0, 1], but got {chance}.")
         self.backbone = create_backbone(backbone, source, **(changes or {}))
+        if ray_channels:
+            add_ray_channels(self.backbone)
+        if joint_attention:
+            add_joint_attention(self.backbone)
         self.report = choose_trainable(self.backbone, train, rank)
         """What is trained and what is frozen."""
         for module in self.backbone.modules():
@@ -134,6 +146,8 @@ class VideoFineTuner(ResumableModule):
                 "changes": dict(changes or {}),
                 "train": train,
                 "rank": rank,
+                "ray_channels": ray_channels,
+                "joint_attention": joint_attention,
                 "optimizer": dataclasses.asdict(optimizer),
                 "drop_image": drop_image,
                 "drop_text": drop_text,
@@ -193,7 +207,7 @@ class VideoFineTuner(ResumableModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the progress, and what the weights are of."""
         super().on_save_checkpoint(checkpoint)
-        kept = ("backbone", "source", "changes", "train", "rank")
+        kept = ("backbone", "source", "changes", "train", "rank", "ray_channels", "joint_attention")
         checkpoint[VIDEO] = {name: self.hparams[name] for name in kept}
         checkpoint[VIDEO] |= {"rig": self.rig, "resolution": self.resolution, "version": __version__}
 
@@ -294,8 +308,7 @@ class VideoFineTuner(ResumableModule):
         conditioning = self.backbone.condition(first, text, **noise)
         if not self.backbone.reads_cameras:
             return conditioning
-        cameras = Cameras(batch["poses"], batch["intrinsics"])
-        return dataclasses.replace(conditioning, cameras=torch.stack([cameras.elevations, cameras.azimuths], -1))
+        return dataclasses.replace(conditioning, cameras=Cameras(batch["poses"], batch["intrinsics"]).vectors)
 
     @torch.no_grad()
     def sample(self, batch: OrbitBatch) -> Tensor:
@@ -304,7 +317,10 @@ class VideoFineTuner(ResumableModule):
         shape = torch.Size([batch["frames"].shape[1], *conditioning.image.shape[1:]])
         noise = normal_noise(self.seed, batch["sample"], torch.zeros_like(batch["epoch"]), shape, _SAMPLE_STREAM)
         guidance = Guidance(image=self.sampling.guidance, text=self.sampling.text_guidance)
-        latents = sample_latents(self.backbone, conditioning, noise, steps=self.sampling.steps, guidance=guidance)
+        has_text = torch.tensor([bool(text) and self.backbone.reads_text for text in batch["caption"]])
+        latents = sample_latents(
+            self.backbone, conditioning, noise, steps=self.sampling.steps, guidance=guidance, has_text=has_text
+        )
         return self.backbone.decode(latents).float()
 
     def _due(self) -> int:
