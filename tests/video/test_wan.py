@@ -1,10 +1,14 @@
 """Wan: what its transformer is shown, views as clips of their own, low-rank training, full-size counts."""
 
+from pathlib import Path
+
 import pytest
 import torch
-from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import CLIPVisionConfig, CLIPVisionModel, PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-from vfusion3d.errors import UsageError
+from vfusion3d.errors import CheckpointError, UsageError
 from vfusion3d.video import (
     WanBackbone,
     choose_trainable,
@@ -137,12 +141,16 @@ def test_attention_kernels_agree_and_stay_this_models_own(wan):
     assert all(processor._attention_backend is None for processor in other.denoiser.attn_processors.values())
 
 
-def test_every_view_is_a_clip_of_its_own():
+def tiny_vae() -> AutoencoderKLWan:
     torch.manual_seed(0)
-    vae = AutoencoderKLWan(
-        base_dim=4, z_dim=2, dim_mult=[1, 2, 2], num_res_blocks=1, temperal_downsample=[True, True],
-        latents_mean=[0.5, -0.5], latents_std=[2.0, 4.0],
+    return AutoencoderKLWan(
+        base_dim=4, z_dim=12, dim_mult=[1, 2, 2], num_res_blocks=1, temperal_downsample=[True, True],
+        latents_mean=[0.5] * 12, latents_std=[2.0] * 6 + [4.0] * 6,
     ).eval()  # fmt: skip
+
+
+def test_every_view_is_a_clip_of_its_own():
+    vae = tiny_vae()
     codec = WanCodec(vae)
     video = torch.rand(1, 5, 3, 8, 8)
     with torch.no_grad():
@@ -150,10 +158,54 @@ def test_every_view_is_a_clip_of_its_own():
         latents = codec.encode(video, chunk=2)
         alone = vae.encode(video[:, 3, :, None] * 2 - 1).latent_dist.mode()[:, :, 0]
         decoded = codec.decode(latents)
-    assert squeezed.shape[2] == 2 and latents.shape == (1, 5, 2, 2, 2) and codec.factor == 4
-    wanted = (alone - torch.tensor([0.5, -0.5]).view(2, 1, 1)) / torch.tensor([2.0, 4.0]).view(2, 1, 1)
+    assert squeezed.shape[2] == 2 and latents.shape == (1, 5, 12, 2, 2) and codec.factor == 4
+    wanted = (alone - 0.5) / torch.tensor([2.0] * 6 + [4.0] * 6).view(12, 1, 1)
     torch.testing.assert_close(latents[:, 3], wanted, rtol=1e-4, atol=1e-5)
     assert decoded.shape == video.shape
+
+
+def write_wan(folder: Path) -> Path:
+    """A tiny model in the layout of Wan 2.1's."""
+    torch.manual_seed(0)
+    WanTransformer3DModel(**{**_TINY, "image_dim": 8}).save_pretrained(folder / "transformer")
+    tiny_vae().save_pretrained(folder / "vae")
+    sizes = {"num_layers": 2, "num_heads": 2, "d_kv": 8, "d_ff": 16}
+    UMT5EncoderModel(UMT5Config(vocab_size=8, d_model=16, **sizes)).save_pretrained(folder / "text_encoder")
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2}
+    CLIPVisionModel(CLIPVisionConfig(image_size=8, patch_size=4, **sizes)).save_pretrained(folder / "image_encoder")
+    words = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2, "a": 3, "red": 4, "cup": 5}, "<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=words, **special).save_pretrained(folder / "tokenizer")
+    UniPCMultistepScheduler(use_flow_sigmas=True, flow_shift=5.0).save_pretrained(folder / "scheduler")
+    (folder / "model_index.json").write_text('{"_class_name": "WanImageToVideoPipeline"}')
+    return folder
+
+
+def test_it_loads_from_a_folder_in_diffusers_layout(tmp_path):
+    folder = write_wan(tmp_path)
+    backbone = create_backbone("wan", str(folder), frames=2)
+    assert backbone.process.shift == 5 and backbone.reads_text and "Apache-2.0" in backbone.licence
+    conditioning = backbone.condition(torch.rand(2, 3, 16, 16), ["a  red cup", None])
+    assert conditioning.text.shape == (2, TEXT_TOKENS, 16) and conditioning.embedding.shape == (2, 5, 8)
+    assert conditioning.text[0, :4].any(-1).all() and not conditioning.text[0, 4:].any()  # three words and the end
+    assert not conditioning.text[1, 1:].any()
+    halved = create_backbone("wan", str(folder), frames=2, half=True)
+    assert halved.denoiser.dtype == halved.denoiser.blocks[0].attn1.to_q.weight.dtype == torch.bfloat16
+    assert halved.denoiser.scale_shift_table.dtype == halved.codec.vae.dtype == torch.float32
+    choose_trainable(halved, "lora", rank=2)
+    assert {tensor.dtype for tensor in trainable_state(halved).values()} == {torch.float32}
+    inputs, half = torch.randn(2, 2, 12, 4, 4), halved.condition(torch.rand(2, 3, 16, 16))
+    raw = halved(inputs, torch.tensor([500.0, 500.0]), half)
+    raw.float().square().mean().backward()
+    with torch.no_grad():
+        full = backbone(inputs, torch.tensor([500.0, 500.0]), half)
+    torch.testing.assert_close(raw.float(), full, rtol=0.1, atol=0.1)
+
+    (folder / "model_index.json").write_text('{"boundary_ratio": 0.9}')
+    with pytest.raises(CheckpointError, match="two transformers, one for high and one for low noise"):
+        create_backbone("wan", str(folder))
 
 
 @pytest.mark.parametrize(
@@ -171,9 +223,11 @@ def test_full_size_counts(preset, everything, low_rank):
 
 
 def test_what_does_not_fit_is_refused(wan):
-    with pytest.raises(UsageError, match="needs 28 or 12 input and 12 output channels for a codec of 12, but has 16"):
+    with pytest.raises(
+        CheckpointError, match="needs 28 or 12 input and 12 output channels for latents of 12, but has 16"
+    ):
         WanBackbone(WanTransformer3DModel(**{**_TINY, "in_channels": 16}), PixelCodec(), None, None)
-    with pytest.raises(UsageError, match="takes CLIP's tokens of the picture: give an image encoder"):
+    with pytest.raises(CheckpointError, match="takes CLIP's tokens of the picture: give an image encoder"):
         WanBackbone(WanTransformer3DModel(**_TINY), PixelCodec(), ByteText(16, TEXT_TOKENS), None)
     with pytest.raises(UsageError, match="multiples of 4 pixels, but got 6 x 8"):
         wan.condition(torch.rand(1, 3, 8, 6))

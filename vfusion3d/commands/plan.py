@@ -167,7 +167,7 @@ def _video_model(settings: dict[str, Any], notes: list[str]) -> VideoModel:
         raise UsageError(
             f"Argument `train` must be one of {', '.join(get_args(Trained))}, but got {settings['train']!r}."
         )
-    own = ("backbone", "source", "train", "rank", "half_frozen")
+    own = ("backbone", "source", "train", "rank")
     model = VideoModel(**{name: settings[name] for name in own}, options=tuple((settings["changes"] or {}).items()))
     if model.preset != model.source:
         notes.append(f"The weights {model.source} are not read; the architecture is taken to be {model.preset}.")

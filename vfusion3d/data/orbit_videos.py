@@ -191,11 +191,12 @@ class OrbitVideoDataModule(MultiViewDataModule):
             self.root, self.exclude, self.query, self.order_by, self.limit, self.val_fraction, self.seed
         )
         self.rig = rig = _shared_rig([items for items in parts if len(items)], self.views)
-        training, validation = (
+        datasets = [
             OrbitDataset(items, _captions(items), rig, self.resolution, self.seed, start, self.cache_gib)
             for items, start in zip(parts, (self.random_start, False), strict=True)
-        )
-        self._train, self._validation = training, validation
+            if len(items)
+        ]
+        self._train, self._validation = datasets[0], next(iter(datasets[1:]), None)
 
     def samples_per_pass(self) -> int:
         """One sample per training scene."""
@@ -212,7 +213,7 @@ class OrbitVideoDataModule(MultiViewDataModule):
     def val_dataloader(self) -> Any:
         """The validation scenes, without augmentation."""
         self.setup("validate")
-        if not self._validation:
+        if self._validation is None:
             return []
         sampler = FixedEpochSampler([len(self._validation)])
         return DataLoader(self._validation, batch_size=self.batch_size, sampler=sampler)

@@ -114,10 +114,12 @@ def step_cost(
 
 @dataclass(frozen=True)
 class Kept:
+    """What a forward pass leaves for the backward pass."""
+
     bytes: int
-    """Kept for the backward pass."""
+    """So many."""
     flops: float
-    """Forward."""
+    """Operations of the forward pass."""
     fixed: int = 0
     """Of frozen weights."""
 

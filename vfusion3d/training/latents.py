@@ -18,8 +18,8 @@ class LatentCache:
     """Encodes videos that it has not seen, and remembers them: a safetensors file of float16 for each.
 
     A file is named by a hash of what it was made from, the frames and the codec with its weights, so that it never is
-    another's: data, resolution, background, start of the orbit and codec may change. Any number of processes and runs may
-    share a folder; one that is interrupted leaves whole files only, and what is there is not made again.
+    another's: data, resolution, background, start of the orbit and codec may change. Any number of processes and runs
+    may share a folder; one that is interrupted leaves whole files only, and what is there is not made again.
 
     Args:
         folder: Made if missing.

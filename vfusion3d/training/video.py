@@ -22,11 +22,13 @@ from vfusion3d.training.latents import LatentCache
 from vfusion3d.training.module import settings_from_plain
 from vfusion3d.training.optimisation import OptimizerSettings, build_optimizer
 from vfusion3d.training.resuming import ResumableModule
-from vfusion3d.video import Conditioning, VideoBackbone, create_backbone
+from vfusion3d.video import Conditioning, create_backbone
 from vfusion3d.video.attention import AttentionKind, set_attention
 from vfusion3d.video.checkpointing import enable_checkpointing
-from vfusion3d.video.generator import sample_latents
+from vfusion3d.video.epipolar import add_joint_attention
 from vfusion3d.video.guidance import Guidance
+from vfusion3d.video.rays import add_ray_channels
+from vfusion3d.video.sampling import sample_latents
 from vfusion3d.video.trainable import Trained, choose_trainable
 
 VIDEO = "vfusion3d_video"
@@ -63,13 +65,15 @@ class VideoFineTuner(ResumableModule):
         changes: Options of the backbone.
         train: ``temporal`` (the paper: temporal convolutions and attention alone), ``all`` or ``lora``.
         rank: Of the low-rank updates.
+        ray_channels: Whether the denoiser reads Pluecker rays of the cameras beside its latents (`add_ray_channels`; a
+            proposal of the paper's supplement).
+        joint_attention: Whether all views attend to each other along epipolar lines where the denoiser is coarsest
+            (`add_joint_attention`; the other proposal).
         optimizer: Its settings.
         drop_image: Chance that a sample's picture is dropped, for guidance.
         drop_text: Chance that its text is.
-        image_noise: Mean and standard deviation of the logarithm of the noise that is put on the first frame before it is
-            encoded, on pictures in [-1, 1] (Stable Video Diffusion: -3, 0.5); None for none.
-        half_frozen: Keep what is frozen of the denoiser and the encoders in bfloat16, half of its memory; the precision
-            must be bf16-mixed.
+        image_noise: Mean and standard deviation of the logarithm of the noise that is put on the first frame before it
+            is encoded, on pictures in [-1, 1] (Stable Video Diffusion: -3, 0.5); None for none.
         gradient_checkpointing: Recompute the denoiser's layers in the backward pass.
         attention: Kernels of the denoiser's attention (`vfusion3d.video.attention`).
         latent_cache: Folder in which encoded videos are kept (`LatentCache`), for data that come again; None for none.
@@ -88,11 +92,12 @@ class VideoFineTuner(ResumableModule):
         changes: dict[str, Any] | None = None,
         train: Trained = "temporal",
         rank: int = 64,
+        ray_channels: bool = False,
+        joint_attention: bool = False,
         optimizer: OptimizerSettings = OptimizerSettings(learning_rate=1e-5),
         drop_image: float = 0.1,
         drop_text: float = 0.1,
         image_noise: tuple[float, float] | None = None,
-        half_frozen: bool = False,
         gradient_checkpointing: bool = False,
         attention: AttentionKind = "auto",
         latent_cache: str | None = None,
@@ -106,21 +111,23 @@ class VideoFineTuner(ResumableModule):
             if not 0 <= chance <= 1:
                 raise UsageError(f"Argument `{name}` must be in [0, 1], but got {chance}.")
         self.backbone = create_backbone(backbone, source, **(changes or {}))
+        if ray_channels:
+            add_ray_channels(self.backbone)
+        if joint_attention:
+            add_joint_attention(self.backbone)
         self.report = choose_trainable(self.backbone, train, rank)
         """What is trained and what is frozen."""
         for module in self.backbone.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
         self.backbone.train()
-        if half_frozen:
-            _halve_frozen(self.backbone)
         if gradient_checkpointing:
             enable_checkpointing(self.backbone)
         set_attention(self.backbone, attention)
         self.optimizer_settings, self.sampling, self.seed = optimizer, sampling, seed
         self.drop_image, self.drop_text = drop_image, drop_text
         self.image_noise = None if image_noise is None else (float(image_noise[0]), float(image_noise[1]))
-        self.half_frozen, self.latent_cache = half_frozen, latent_cache
+        self.latent_cache = latent_cache
         self.rig: dict[str, Any] | None = None
         """The rig of the orbits that it was trained on, as plain data; None if the data do not tell."""
         self.resolution: int | None = None
@@ -139,11 +146,12 @@ class VideoFineTuner(ResumableModule):
                 "changes": dict(changes or {}),
                 "train": train,
                 "rank": rank,
+                "ray_channels": ray_channels,
+                "joint_attention": joint_attention,
                 "optimizer": dataclasses.asdict(optimizer),
                 "drop_image": drop_image,
                 "drop_text": drop_text,
                 "image_noise": None if self.image_noise is None else list(self.image_noise),
-                "half_frozen": half_frozen,
                 "gradient_checkpointing": gradient_checkpointing,
                 "attention": attention,
                 "latent_cache": latent_cache,
@@ -167,9 +175,11 @@ class VideoFineTuner(ResumableModule):
                 f"Precision {precision} would round away steps as small as fine-tuning's; use {mixed} "
                 "(--trainer.precision)."
             )
-        if self.half_frozen and precision != "bf16-mixed":
+        halves = any(parameter.dtype == torch.bfloat16 for parameter in self.backbone.parameters())
+        if halves and precision != "bf16-mixed":
             raise UsageError(
-                f"Argument `half_frozen` needs --trainer.precision bf16-mixed, but it is {precision}: change either."
+                "Frozen weights in bfloat16 (the backbone's option `half`) need --trainer.precision bf16-mixed, but it is "
+                f"{precision}: change either."
             )
         if isinstance(self.trainer.strategy, (ModelParallelStrategy, FSDPStrategy)):
             raise UsageError(
@@ -180,8 +190,8 @@ class VideoFineTuner(ResumableModule):
         if self.latent_cache is not None:
             if getattr(data, "endless", False):
                 raise UsageError(
-                    "Argument `latent_cache` is for orbits that come again, but these are new in every epoch: set it to "
-                    "null, or the data's `objects` to a number."
+                    "Argument `latent_cache` is for orbits that come again, but these are new in every epoch: set it "
+                    "to null, or the data's `objects` to a number."
                 )
             self._cache = LatentCache(self.latent_cache)
         rig = getattr(data, "rig", None)
@@ -197,7 +207,7 @@ class VideoFineTuner(ResumableModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the progress, and what the weights are of."""
         super().on_save_checkpoint(checkpoint)
-        kept = ("backbone", "source", "changes", "train", "rank")
+        kept = ("backbone", "source", "changes", "train", "rank", "ray_channels", "joint_attention")
         checkpoint[VIDEO] = {name: self.hparams[name] for name in kept}
         checkpoint[VIDEO] |= {"rig": self.rig, "resolution": self.resolution, "version": __version__}
 
@@ -212,8 +222,8 @@ class VideoFineTuner(ResumableModule):
         then = about.get("rig")
         if None not in (then, self.rig) and then != self.rig:
             raise UsageError(
-                f"The checkpoint was trained on orbits of the rig {then}, but the data have {self.rig}: resume with data "
-                "of the same rig."
+                f"The checkpoint was trained on orbits of the rig {then}, but the data have {self.rig}: resume with "
+                "data of the same rig."
             )
         self.rig, self.resolution = self.rig or then, self.resolution or about.get("resolution")
 
@@ -298,8 +308,7 @@ class VideoFineTuner(ResumableModule):
         conditioning = self.backbone.condition(first, text, **noise)
         if not self.backbone.reads_cameras:
             return conditioning
-        cameras = Cameras(batch["poses"], batch["intrinsics"])
-        return dataclasses.replace(conditioning, cameras=torch.stack([cameras.elevations, cameras.azimuths], -1))
+        return dataclasses.replace(conditioning, cameras=Cameras(batch["poses"], batch["intrinsics"]).vectors)
 
     @torch.no_grad()
     def sample(self, batch: OrbitBatch) -> Tensor:
@@ -308,7 +317,10 @@ class VideoFineTuner(ResumableModule):
         shape = torch.Size([batch["frames"].shape[1], *conditioning.image.shape[1:]])
         noise = normal_noise(self.seed, batch["sample"], torch.zeros_like(batch["epoch"]), shape, _SAMPLE_STREAM)
         guidance = Guidance(image=self.sampling.guidance, text=self.sampling.text_guidance)
-        latents = sample_latents(self.backbone, conditioning, noise, steps=self.sampling.steps, guidance=guidance)
+        has_text = torch.tensor([bool(text) and self.backbone.reads_text for text in batch["caption"]])
+        latents = sample_latents(
+            self.backbone, conditioning, noise, steps=self.sampling.steps, guidance=guidance, has_text=has_text
+        )
         return self.backbone.decode(latents).float()
 
     def _due(self) -> int:
@@ -348,14 +360,6 @@ class VideoFineTuner(ResumableModule):
                 self.log(f"{stage}/{name}", value, prog_bar=name == "psnr")
         self._scores.reset()
         self._still_scores.reset()
-
-
-def _halve_frozen(backbone: VideoBackbone) -> None:
-    """In place, but for the codec and for what the denoiser's authors say needs more digits."""
-    whole = tuple(getattr(backbone.denoiser, "_keep_in_fp32_modules", None) or ())
-    for name, parameter in backbone.named_parameters():
-        if not (parameter.requires_grad or name.startswith("codec.") or any(part in name for part in whole)):
-            parameter.data = parameter.data.bfloat16()
 
 
 def _leave_out_frozen(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:

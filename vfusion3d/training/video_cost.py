@@ -1,7 +1,8 @@
 """What a training step of a video model costs, before there is one: counted on the meta device, as `cost` does.
 
-Activations are those that autograd keeps of the denoiser; what is trained decides which. Operations are counted forward;
-backward there are as many again for the activations, and those of the weights' gradients by the share that is trained.
+Activations are those that autograd keeps of the denoiser; what is trained decides which. Operations are counted
+forward; backward there are as many again for the activations, and those of the weights' gradients by the share that is
+trained.
 """
 
 from __future__ import annotations
@@ -44,8 +45,6 @@ class VideoModel:
     """What is trained."""
     rank: int = 64
     """Of low-rank updates."""
-    half_frozen: bool = False
-    """Whether frozen weights are in bfloat16."""
     options: tuple[tuple[str, Any], ...] = ()
     """Of the backbone."""
 
@@ -101,17 +100,18 @@ def video_step_cost(model: VideoModel, resolution: int, checkpointing: bool, hal
         encoding = _operations(lambda: backbone.codec.encode(torch.empty(1, 1, 3, resolution, resolution)))
     share = report.parameters / report.all_parameters
     flops = one.flops * (2 + share + checkpointing) + encoding * (frames + 1)
-    frozen = sum(parameter.numel() for parameter in backbone.denoiser.parameters() if not parameter.requires_grad)
-    if model.source != model.preset or model.preset.startswith(_RELEASED):
-        frozen += int(_ENCODERS.get(model.backbone, 0))
-    codec = sum(parameter.numel() for parameter in backbone.codec.parameters())
+    trained = {id(parameter) for parameter in backbone.parameters() if parameter.requires_grad}
+    frozen = sum(p.numel() * p.element_size() for p in backbone.parameters() if id(p) not in trained)
+    if model.preset.startswith(_RELEASED):
+        digits = 2 if dict(model.options).get("half") else 4
+        frozen += int(_ENCODERS.get(model.backbone, 0)) * digits
     return StepCost(
         parameters=report.parameters,
         fixed_bytes=max(0, 2 * one.bytes - two.bytes),
         sample_bytes=two.bytes - one.bytes,
         peak_bytes=largest,
         sample_flops=flops,
-        frozen_bytes=frozen * (2 if model.half_frozen else 4) + 4 * codec,
+        frozen_bytes=frozen,
     )
 
 
@@ -147,9 +147,9 @@ def _largest_layer(backbone: VideoBackbone, resolution: int, half: bool) -> int:
         nonlocal largest
         largest = max(largest, sum(storage.nbytes() for storage in seen.values()))
 
-    with _hooks(backbone.denoiser, before, after), saved_tensors_hooks(pack, lambda tensor: tensor):
-        with MixedPrecision(half), torch.enable_grad():
-            _denoise(backbone, 1, resolution)
+    saving, watching = saved_tensors_hooks(pack, lambda tensor: tensor), _hooks(backbone.denoiser, before, after)
+    with watching, saving, MixedPrecision(half), torch.enable_grad():
+        _denoise(backbone, 1, resolution)
     return largest
 
 

@@ -31,7 +31,7 @@ _TINY = {
     "cross_attention_dim": 32,
     "attention_head_dim": 8,
 }
-_NANO = {**_TINY, "sample_size": 16, "block_out_channels": (32, 64), "attention_head_dim": 16}
+_NANO = {**_TINY, "block_out_channels": (24, 48)}
 _IMAGE_LICENCE = (
     "Weights started from Stable Diffusion are under CreativeML Open RAIL(++)-M, which passes its use restrictions on to "
     "what they generate."
@@ -79,7 +79,7 @@ class EmuBackbone(VideoBackbone):
         ``released``."""
         cls.check_options(changes)
         settings = cls.preset_of(preset)
-        codec = released_codec(AutoencoderKL) if preset == "released" else PixelCodec()
+        codec = released_codec(AutoencoderKL) if preset == "released" else PixelCodec(4 if preset == "nano" else 2)
         unet = UNet3DConditionModel(**settings, in_channels=2 * codec.channels + 1, out_channels=codec.channels)
         temporal_identity(unet)
         model = cls(unet, codec, ByteText(unet.config.cross_attention_dim), **changes)

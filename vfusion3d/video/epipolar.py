@@ -36,7 +36,9 @@ def epipolar_mask(cameras: Cameras, height: int, width: int, band: float = _BAND
     directions = directions.flatten(-3, -2)[..., :, None, :, :]  # [..., F, 1, N, 3]
     centers = cameras.centers
     baseline = (centers[..., None, :, :] - centers[..., :, None, :])[..., None, :]  # from the first view to the second
-    normals = torch.linalg.cross(*torch.broadcast_tensors(directions, baseline))  # of epipolar planes, [..., F, F, N, 3]
+    normals = torch.linalg.cross(
+        *torch.broadcast_tensors(directions, baseline)
+    )  # of epipolar planes, [..., F, F, N, 3]
     # In the second view's camera axes, a plane through its centre meets the image in a line a u + b v + c = 0.
     axes = cameras.poses[..., None, :, None, :, :3]
     right, up, backward = (normals[..., None] * axes).sum(-2).unbind(-1)
@@ -106,8 +108,8 @@ def add_joint_attention(backbone: VideoBackbone) -> None:
     block = getattr(denoiser, "mid_block", None)
     if not isinstance(block, nn.Module) or hasattr(denoiser, JOINT):
         raise UsageError(
-            f"Attention among views cannot be added to this {backbone.name} model, which has it already or is no U-Net; "
-            "leave `joint_attention` out."
+            f"Attention among views cannot be added to this {backbone.name} model: it is there already, or this is no "
+            "U-Net; leave `joint_attention` out."
         )
     joint = JointViewAttention(denoiser.config.block_out_channels[-1], denoiser.config.get("norm_num_groups", 32))
     denoiser.add_module(JOINT, joint)

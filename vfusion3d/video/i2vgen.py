@@ -68,9 +68,7 @@ class I2VGenBackbone(VideoBackbone):
         fps: int = 16,
     ) -> None:
         super().__init__()
-        check_fit(
-            self.name, unet, codec, _CHANNELS, text_encoder=text_encoder.width, image_encoder=image_encoder.width
-        )
+        check_fit(self.name, unet, codec, _CHANNELS, text_encoder=text_encoder.width, image_encoder=image_encoder.width)
         self.denoiser, self.codec, self.text_encoder, self.image_encoder = unet, codec, text_encoder, image_encoder
         self.frames, self.fps = frames, fps
         self.process = VariancePreserving("squaredcos_cap_v2")

@@ -60,7 +60,9 @@ def _download(source: str, components: Sequence[str]) -> Path:
     files = f"{_INDEX}: give a model in diffusers' layout"
     instead = "give a folder in diffusers' layout"
     # The scheduler is a small file that says what the model was trained to predict.
-    wanted = [f"{name}/*{ending}" for name in (*components, "scheduler") for ending in (".json", ".txt", ".safetensors")]
+    wanted = [
+        f"{name}/*{ending}" for name in (*components, "scheduler") for ending in (".json", ".txt", ".safetensors")
+    ]
     with hub_errors(source, what="Model", files=files, instead=instead):
         found = snapshot_download(
             source,

@@ -1,4 +1,4 @@
-"""Plücker rays of every frame's camera as further input channels of a denoiser (an option of the paper's supplement)."""
+"""Plücker rays of every frame's camera as more input channels of a denoiser (an option of the paper's supplement)."""
 
 from __future__ import annotations
 

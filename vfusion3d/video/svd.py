@@ -145,7 +145,7 @@ class SvdBackbone(VideoBackbone):
         first = conditioning.image[:, None].expand(-1, inputs.shape[1], -1, -1, -1)
         assert conditioning.noise_level is not None and conditioning.embedding is not None
         told = conditioning.noise_level.new_tensor([self.fps - 1, self.motion_bucket]).expand(len(inputs), 2)
-        if self.reads_cameras:
+        if hasattr(self.denoiser, CAMERAS):
             self._tell_cameras(inputs, conditioning)
         return self.denoiser(  # type: ignore[no-any-return]
             torch.cat([inputs.to(dtype), first.to(dtype)], 2),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
@@ -84,7 +84,7 @@ class WanBackbone(VideoBackbone):
     temporal = None
     lora = r"blocks\.\d+\.attn[12]\.(to_q|to_k|to_v|to_out\.0)"
     licence = "Wan's weights are under Apache-2.0, which puts no terms on what they generate."
-    presets = {"tiny": _TINY, "released": _RELEASED, "released_5b": _RELEASED_5B}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"tiny": _TINY, "released": _RELEASED, "released_5b": _RELEASED_5B}
 
     def __init__(
         self,
@@ -102,8 +102,8 @@ class WanBackbone(VideoBackbone):
         if config.in_channels not in (channels, 2 * channels + _MASKS) or config.out_channels != channels:
             raise CheckpointError(
                 f"The wan transformer needs {2 * channels + _MASKS} or {channels} input and {channels} output channels "
-                f"for latents of {channels}, but has {config.in_channels} and {config.out_channels}; give a model made for "
-                "pictures."
+                f"for latents of {channels}, but has {config.in_channels} and {config.out_channels}; give a model of "
+                "image to video."
             )
         if (config.image_dim is None) != (image_encoder is None):
             takes, do = ("no", "leave the image encoder out") if image_encoder else ("CLIP's", "give an image encoder")
@@ -189,7 +189,7 @@ class WanBackbone(VideoBackbone):
         return Conditioning(image, tokens, embedding, image_kept=images.new_ones(len(images)))
 
     def dropped(self, conditioning: Conditioning, image: Tensor, text: Tensor) -> Conditioning:
-        """A dropped picture is a grey one with a mask of zeros and tokens of zeros; a dropped caption is the empty one."""
+        """A dropped picture is a grey one, its mask and tokens zeros; a dropped caption is the empty one."""
         assert conditioning.image_kept is not None
         tokens = conditioning.text if self.text_encoder is None else self.text_encoder.drop(conditioning.text, text)
         embedding = conditioning.embedding
