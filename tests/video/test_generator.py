@@ -148,6 +148,7 @@ def test_wrong_input(backbone):
         ((torch.rand(2, 3, SIDE, SIDE), ["a", "b", "c"]), "`text` must be one for all or one for each of 2, but has 3"),
         ((torch.rand(2, 3, SIDE, SIDE), None, [1]), "`seed` must be one for all or one for each of 2, but has 1"),
         ((torch.rand(3, 15, 15),), "multiples of"),
+        (([torch.rand(3, 16, 16), torch.rand(3, 32, 32)],), "must have one size"),
     ):
         with pytest.raises(UsageError, match=words):
             generate(*arguments)
