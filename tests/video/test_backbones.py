@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 
@@ -99,6 +100,18 @@ def test_every_trained_weight_gets_a_gradient(name):
     backbone.denoiser.zero_grad()
     assert not without
     assert not any(weight.grad is not None for weight in backbone.codec.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_half_precision(name):
+    """Whatever comes in, the denoiser is fed its own type."""
+    backbone = tiny(name)
+    conditioning = backbone.condition(torch.rand(1, 3, SIDE, SIDE))
+    half = denoise(deepcopy(backbone).bfloat16(), conditioning)
+    assert half.dtype == torch.bfloat16
+    full = denoise(backbone, conditioning)
+    assert (half.float() - full).square().mean() < 0.01 * full.square().mean()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -97,7 +97,7 @@ class EmuBackbone(VideoBackbone):
         text_encoder = ClipText(load_component(folder, "text_encoder", CLIPTextModel), load_tokenizer(folder))
         from_image = class_of(folder, "unet") == UNet2DConditionModel.__name__
         if from_image:
-            unet = unet_from_image(load_component(folder, "unet", UNet2DConditionModel))
+            unet = unet_from_image(load_component(folder, "unet", UNet2DConditionModel), codec.channels)
         else:
             unet = load_component(folder, "unet", UNet3DConditionModel)
         grown = unet.config.in_channels == codec.channels
