@@ -13,7 +13,7 @@ from tests.video.diffusers_folders import stirred
 from vfusion3d.errors import UsageError
 from vfusion3d.video import VideoBackbone, create_backbone
 
-NAMES = ["emu", "i2vgen", "svd"]
+NAMES = ["emu", "i2vgen", "svd", "wan"]
 FRAMES, SIDE = 4, 16
 
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from vfusion3d.cameras import Cameras
 from vfusion3d.errors import UsageError
 from vfusion3d.video.codecs import LatentCodec
 from vfusion3d.video.diffusion import DiffusionProcess
@@ -28,8 +29,8 @@ class Conditioning:
         image: First frame as a latent, ``[B, C, h, w]``.
         text: Text tokens, ``[B, L, D]``.
         embedding: The picture as one vector or few tokens, ``[B, D]`` or ``[B, L, D]``.
-        cameras: Per frame what the backbone is told of the camera, ``[B, F, ...]``; whoever trains or samples adds it
-            with `dataclasses.replace`.
+        cameras: The frames' cameras as `Cameras.vectors`, ``[B, F, 16]``, for backbones that read them; whoever trains
+            or samples adds them with `dataclasses.replace`.
         image_kept: 1 where the picture conditions, 0 where it was dropped, ``[B]``.
         noise_level: Standard deviation of the noise on the picture behind ``image``, for those that are told, ``[B]``.
     """
@@ -88,7 +89,7 @@ class VideoBackbone(nn.Module, ABC):
     reads_text: bool = False
     """Whether text conditions it: it has a text encoder."""
     reads_cameras: bool = False
-    """Whether each frame's (elevation, azimuth) conditions it, as `Conditioning.cameras` ``[B, F, 2]`` in radians."""
+    """Whether it is told each frame's camera, as `Conditioning.cameras`."""
     fresh: frozenset[str] = frozenset()
     """Names of the denoiser's parameters that are not temporal and that the released weights do not (wholly) have: they
     are trained with the temporal ones."""
@@ -306,3 +307,19 @@ def captions(text: Sequence[str | None] | None, count: int) -> Sequence[str | No
     if len(text) != count:
         raise UsageError(f"Argument `text` must have a caption for each of {count} pictures, but got {len(text)}.")
     return text
+
+
+def told_cameras(backbone: VideoBackbone, inputs: Tensor, conditioning: Conditioning) -> Cameras:
+    """Cameras ``[B, F]`` of the frames that a backbone is to denoise, ``[B, F, C, h, w]``.
+
+    Raises:
+        UsageError: if the conditioning has none, or others.
+    """
+    vectors, wanted = conditioning.cameras, [*inputs.shape[:2], 16]
+    if vectors is None or list(vectors.shape) != wanted:
+        got = "nothing" if vectors is None else f"the shape {list(vectors.shape)}"
+        raise UsageError(
+            f"This {backbone.name} model is told each frame's camera: `Conditioning.cameras` must be {wanted} "
+            f"(`Cameras.vectors`), but got {got}."
+        )
+    return Cameras.from_vectors(vectors.float())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -69,6 +71,11 @@ class PixelCodec(LatentCodec):
         return F.pixel_shuffle(latents[:, : 3 * self.factor**2], self.factor) / 2 + 0.5
 
 
+def _own_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """No autocast, which the meta device does not know."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
+
+
 class KLCodec(LatentCodec):
     """A variational autoencoder of diffusers, frozen. A latent is the mode of its posterior, so that it is the same each
     time, multiplied by the autoencoder's ``scaling_factor``.
@@ -85,13 +92,13 @@ class KLCodec(LatentCodec):
 
     def encode_frames(self, pictures: Tensor) -> Tensor:
         """In the autoencoder's own precision, also under autocast: some overflow in float16."""
-        with torch.autocast(pictures.device.type, enabled=False):
+        with _own_precision(pictures.device):
             posterior = self.vae.encode((pictures * 2 - 1).to(self.vae.dtype)).latent_dist
             return posterior.mode() * self.scale  # type: ignore[no-any-return]
 
     def decode_frames(self, latents: Tensor) -> Tensor:
         """In the autoencoder's own precision."""
-        with torch.autocast(latents.device.type, enabled=False):
+        with _own_precision(latents.device):
             return self._decode(latents.to(self.vae.dtype) / self.scale) / 2 + 0.5
 
     def _decode(self, latents: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from vfusion3d.video.diffusion import VariancePreserving
 from vfusion3d.video.encoders import ByteText, ClipText, TextEncoder
 from vfusion3d.video.inflation import temporal_identity, unet_from_image, with_input_channels
 from vfusion3d.video.loading import announce_licence, class_of, find_model, load_component, load_tokenizer, read_json
-from vfusion3d.video.unet import check_fit, coarsest, released_codec
+from vfusion3d.video.unet import TEMPORAL_ATTENTION, check_fit, coarsest, released_codec
 
 _TINY = {
     "sample_size": 8,
@@ -31,7 +31,7 @@ _TINY = {
     "cross_attention_dim": 32,
     "attention_head_dim": 8,
 }
-_NANO = {**_TINY, "sample_size": 16, "block_out_channels": (32, 64), "attention_head_dim": 16}
+_NANO = {**_TINY, "block_out_channels": (24, 48)}
 _IMAGE_LICENCE = (
     "Weights started from Stable Diffusion are under CreativeML Open RAIL(++)-M, which passes its use restrictions on to "
     "what they generate."
@@ -60,6 +60,7 @@ class EmuBackbone(VideoBackbone):
 
     name = "emu"
     temporal = r"(temp_convs|temp_attentions|transformer_in)\."
+    lora = TEMPORAL_ATTENTION
     licence = _IMAGE_LICENCE
     presets = {"tiny": _TINY, "nano": _NANO, "released": {}}
     reads_text = True
@@ -78,7 +79,7 @@ class EmuBackbone(VideoBackbone):
         ``released``."""
         cls.check_options(changes)
         settings = cls.preset_of(preset)
-        codec = released_codec(AutoencoderKL) if preset == "released" else PixelCodec()
+        codec = released_codec(AutoencoderKL) if preset == "released" else PixelCodec(4 if preset == "nano" else 2)
         unet = UNet3DConditionModel(**settings, in_channels=2 * codec.channels + 1, out_channels=codec.channels)
         temporal_identity(unet)
         model = cls(unet, codec, ByteText(unet.config.cross_attention_dim), **changes)

@@ -16,7 +16,7 @@ from vfusion3d.video.codecs import KLCodec, LatentCodec, PixelCodec
 from vfusion3d.video.diffusion import VariancePreserving
 from vfusion3d.video.encoders import ByteText, ClipImage, ClipText, ImageEncoder, PooledImage, TextEncoder
 from vfusion3d.video.loading import announce_licence, find_model, load_component, load_tokenizer
-from vfusion3d.video.unet import check_fit, coarsest, released_codec
+from vfusion3d.video.unet import TEMPORAL_ATTENTION, check_fit, coarsest, released_codec
 
 _CHANNELS = 4  # diffusers' U-Net takes no other number for the first frame
 _TINY = {
@@ -49,6 +49,7 @@ class I2VGenBackbone(VideoBackbone):
 
     name = "i2vgen"
     temporal = r"(temp_convs|temp_attentions|transformer_in|image_latents_temporal_encoder)\."
+    lora = TEMPORAL_ATTENTION
     licence = (
         "I2VGen-XL is published under the MIT licence for research and non-commercial use: its training videos and "
         "pictures are others', so what it generates should stay within that use."
@@ -67,9 +68,7 @@ class I2VGenBackbone(VideoBackbone):
         fps: int = 16,
     ) -> None:
         super().__init__()
-        check_fit(
-            self.name, unet, codec, _CHANNELS, text_encoder=text_encoder.width, image_encoder=image_encoder.width
-        )
+        check_fit(self.name, unet, codec, _CHANNELS, text_encoder=text_encoder.width, image_encoder=image_encoder.width)
         self.denoiser, self.codec, self.text_encoder, self.image_encoder = unet, codec, text_encoder, image_encoder
         self.frames, self.fps = frames, fps
         self.process = VariancePreserving("squaredcos_cap_v2")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import diffusers
+import torch
 import transformers
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
@@ -62,7 +63,9 @@ def _download(source: str, components: Sequence[str]) -> Path:
     files = f"{_INDEX}: give a model in diffusers' layout"
     instead = "give a folder in diffusers' layout"
     # The scheduler is a small file that says what the model was trained to predict.
-    wanted = [f"{name}/*{ending}" for name in (*components, "scheduler") for ending in (".json", ".txt", ".safetensors")]
+    wanted = [
+        f"{name}/*{ending}" for name in (*components, "scheduler") for ending in (".json", ".txt", ".safetensors")
+    ]
     with hub_errors(source, what="Model", files=files, instead=instead):
         found = snapshot_download(
             source,
@@ -100,13 +103,14 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def load_component(folder: Path, component: str, kind: type[M]) -> M:
-    """A component with its weights in float32, in evaluation mode.
+def load_component(folder: Path, component: str, kind: type[M], dtype: torch.dtype = torch.float32) -> M:
+    """A component in evaluation mode.
 
     Args:
         folder: As `find_model` returns it.
         component: Its name in there.
         kind: Its class, a model of diffusers or transformers.
+        dtype: Of its weights, but for those that its class keeps in float32.
 
     Raises:
         CheckpointError: if it is of another class, or its weights are another architecture's.
@@ -117,7 +121,7 @@ def load_component(folder: Path, component: str, kind: type[M]) -> M:
     try:
         with _silent():
             model, info = kind.from_pretrained(  # type: ignore[attr-defined]
-                path, use_safetensors=True, local_files_only=True, output_loading_info=True
+                path, use_safetensors=True, local_files_only=True, output_loading_info=True, torch_dtype=dtype
             )
     except Exception as error:  # of many types, and over several lines
         raise CheckpointError(
@@ -131,22 +135,26 @@ def load_component(folder: Path, component: str, kind: type[M]) -> M:
             f"{len(wrong['unexpected'])} unexpected and {len(wrong['mismatched'])} differently shaped (for example "
             f"{example}); give both of one model."
         )
-    return model.float().eval()  # type: ignore[no-any-return]
+    return (model.float() if dtype == torch.float32 else model).eval()  # type: ignore[attr-defined, no-any-return]
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """The CLIP tokenizer in ``tokenizer/``.
+def load_tokenizer(folder: Path, kind: Any = transformers.CLIPTokenizer) -> Any:
+    """The tokenizer in ``tokenizer/``.
+
+    Args:
+        folder: As `find_model` returns it.
+        kind: Its class in transformers.
 
     Raises:
         CheckpointError: if its files cannot be read.
     """
     try:
         with _silent():
-            return transformers.CLIPTokenizer.from_pretrained(folder / _TOKENIZER, local_files_only=True)
+            return kind.from_pretrained(folder / _TOKENIZER, local_files_only=True)
     except Exception as error:  # of many types
         raise CheckpointError(
-            f"{folder / _TOKENIZER} holds no CLIP tokenizer that can be read ({_first_sentence(error)}): copy or download "
-            "it again."
+            f"{folder / _TOKENIZER} holds no {kind.__name__} that can be read ({_first_sentence(error)}): copy or "
+            "download it again."
         ) from error
 
 
@@ -156,7 +164,7 @@ def _first_sentence(error: Exception) -> str:
 
 def _check_vocabulary(path: Path) -> None:
     """Refuse a tokenizer without words, which transformers would make up."""
-    if not any((path / name).is_file() for name in ("vocab.json", "tokenizer.json")):
+    if not any((path / name).is_file() for name in ("vocab.json", "tokenizer.json", "spiece.model")):
         raise CheckpointError(f"{path} holds no vocab.json or tokenizer.json: copy or download it again.")
 
 

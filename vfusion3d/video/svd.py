@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +13,7 @@ from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embeddin
 from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
 
-from vfusion3d.errors import UsageError
-from vfusion3d.video.backbone import NO_LICENCE, Conditioning, VideoBackbone, check_text
+from vfusion3d.video.backbone import NO_LICENCE, Conditioning, VideoBackbone, check_text, told_cameras
 from vfusion3d.video.codecs import LatentCodec, PixelCodec, TemporalKLCodec
 from vfusion3d.video.diffusion import ElucidatedDiffusion
 from vfusion3d.video.encoders import ClipImage, ImageEncoder, PooledImage
@@ -54,6 +54,7 @@ class SvdBackbone(VideoBackbone):
 
     name = "svd"
     temporal = r"(temporal_res_block|temporal_transformer_blocks|time_pos_embed|time_mixer)"
+    lora = r".+\.temporal_transformer_blocks\.\d+\.attn[12]\.(to_q|to_k|to_v|to_out\.0)"
     licence = (
         "Stable Video Diffusion's weights are under the Stability AI Community License, by which what they generate "
         "counts as derivative works."
@@ -145,7 +146,7 @@ class SvdBackbone(VideoBackbone):
         first = conditioning.image[:, None].expand(-1, inputs.shape[1], -1, -1, -1)
         assert conditioning.noise_level is not None and conditioning.embedding is not None
         told = conditioning.noise_level.new_tensor([self.fps - 1, self.motion_bucket]).expand(len(inputs), 2)
-        if self.reads_cameras:
+        if hasattr(self.denoiser, CAMERAS):
             self._tell_cameras(inputs, conditioning)
         return self.denoiser(  # type: ignore[no-any-return]
             torch.cat([inputs.to(dtype), first.to(dtype)], 2),
@@ -156,18 +157,13 @@ class SvdBackbone(VideoBackbone):
         )[0]
 
     def _tell_cameras(self, inputs: Tensor, conditioning: Conditioning) -> None:
-        cameras, wanted = conditioning.cameras, (*inputs.shape[:2], 2)
-        if cameras is None or cameras.shape != wanted:
-            got = "nothing" if cameras is None else f"the shape {list(cameras.shape)}"
-            raise UsageError(
-                f"This svd model is told each frame's camera: `Conditioning.cameras` must be {list(wanted)}, elevation "
-                f"and azimuth in radians, but got {got}."
-            )
-        getattr(self.denoiser, CAMERAS).angles = cameras
+        cameras = told_cameras(self, inputs, conditioning)
+        turn = (cameras.azimuths - cameras.azimuths[:, :1]) % (2 * math.pi)  # from the picture's, as in SV3D
+        getattr(self.denoiser, CAMERAS).angles = torch.stack([cameras.elevations, turn], -1)
 
 
 class PerFrameCamera(nn.Module):
-    """Elevation and azimuth of every frame, as sinusoids through a small network, added to the time embedding (SV3D).
+    """Elevation and turn since the first frame of every frame, as sinusoids through a small network, added to the time embedding (SV3D).
 
     Its last layer starts as zeros, so that the U-Net starts as it was.
 

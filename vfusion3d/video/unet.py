@@ -9,6 +9,9 @@ from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 from vfusion3d.errors import CheckpointError
 from vfusion3d.video.codecs import KLCodec, LatentCodec, TemporalKLCodec
 
+# The last projections too: where they are zero (`temporal_identity`), updates of the others alone would do nothing.
+TEMPORAL_ATTENTION = r"(.+\.temp_attentions\.\d+|transformer_in)\.(.+\.attn[12]\.(to_q|to_k|to_v|to_out\.0)|proj_out)"
+"""Modules for low-rank updates in U-Nets built of ModelScope's blocks, matched whole."""
 _RELEASED_CODEC: dict[str, Any] = {
     "block_out_channels": (128, 256, 512, 512),
     "down_block_types": ("DownEncoderBlock2D",) * 4,
