@@ -49,7 +49,7 @@ def test_a_perfect_denoiser_is_sampled_exactly(name, solver):
 
 @pytest.mark.parametrize("name", PROCESSES)
 def test_solvers_there_are_not(name):
-    with pytest.raises(UsageError, match="`solver` must be one of .*euler.*, but got 'heun'"):
+    with pytest.raises(UsageError, match=r"`solver` must be one of .*euler.*, but got 'heun'"):
         PROCESSES[name].scheduler("heun")
 
 
@@ -61,7 +61,7 @@ def test_svd_levels_are_log_normal():
 
 
 def test_svd_weights_are_edms():
-    """Equal weights on v are EDM's ``(sigma^2 + s^2) / (sigma s)^2`` on the clean video, for data of variance s^2 = 1."""
+    """Equal weights on v are EDM's ``(sigma^2 + s^2) / (sigma s)^2`` on the clean video, for s = 1."""
     process = PROCESSES["svd"]
     clean, noise, raw = (torch.randn(3, 2, 3, 4, 4, dtype=torch.float64) for _ in range(3))
     sigma = torch.tensor([0.01, 1.0, 50.0], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Video diffusion models as orbit generators (paper, section 3.2): backbones behind one protocol, training, sampling."""
+"""Video diffusion models as orbit generators (paper, section 3.2): backbones behind one protocol, and sampling."""
 
 from __future__ import annotations
 

@@ -19,9 +19,18 @@ _BLOCKS = {
     "UpBlock2D": "UpBlock3D",
 }
 _SAME = (
-    "sample_size in_channels out_channels block_out_channels layers_per_block downsample_padding mid_block_scale_factor "
-    "act_fn norm_num_groups norm_eps cross_attention_dim"
-).split()
+    "sample_size",
+    "in_channels",
+    "out_channels",
+    "block_out_channels",
+    "layers_per_block",
+    "downsample_padding",
+    "mid_block_scale_factor",
+    "act_fn",
+    "norm_num_groups",
+    "norm_eps",
+    "cross_attention_dim",
+)
 
 
 def temporal_identity(unet: nn.Module) -> None:

@@ -198,8 +198,8 @@ def _weight_files(path: Path) -> Collection[Path]:
             return [single]
     if any(path.glob("*.bin")):
         raise CheckpointError(
-            f"{path} holds only pickled weights (.bin), which may run code and are not loaded: save the model again with "
-            "save_pretrained, which writes safetensors."
+            f"{path} holds only pickled weights (.bin), which may run code and are not loaded: save the model again "
+            "with save_pretrained, which writes safetensors."
         )
     raise CheckpointError(f"{path} holds no weights ({_WEIGHTS[0]}.safetensors or {_WEIGHTS[1]}.safetensors).")
 

@@ -1,11 +1,11 @@
-"""Stable Video Diffusion, image to video (arXiv 2311.15127), told of each frame's camera if wanted (SV3D, 2403.12008)."""
+"""Stable Video Diffusion (arXiv 2311.15127), image to video; told each frame's camera if wanted (SV3D, 2403.12008)."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
@@ -46,7 +46,7 @@ class SvdBackbone(VideoBackbone):
         frames: Frames of its videos.
         fps: Frames per second that it is told.
         motion_bucket: How much motion it is told; orbits have the same everywhere.
-        camera_per_frame: Whether it is told each frame's elevation and azimuth as well (`PerFrameCamera`).
+        camera_per_frame: Whether it is told each frame's elevation and turn as well (`PerFrameCamera`).
 
     Raises:
         CheckpointError: if they do not fit together.
@@ -59,7 +59,7 @@ class SvdBackbone(VideoBackbone):
         "Stable Video Diffusion's weights are under the Stability AI Community License, by which what they generate "
         "counts as derivative works."
     )
-    presets = {"tiny": _TINY, "released": {}}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"tiny": _TINY, "released": {}}
 
     def __init__(
         self,
