@@ -169,7 +169,7 @@ def test_going_on_from_a_trained_model(tmp_path: Path) -> None:
     from vfusion3d.training.export_video import load_trained_video
     from vfusion3d.video.trained import save_video_model
 
-    model = module(train="all")
+    model = module(train="all", ray_channels=True)
     trainer = fit(model, data(samples_per_epoch=2))
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     backbone, config = load_trained_video(str(tmp_path / "last.ckpt"))
@@ -179,7 +179,7 @@ def test_going_on_from_a_trained_model(tmp_path: Path) -> None:
     assert all(torch.equal(again.get_parameter(key), model.get_parameter(key)) for key in model.trained)
     fit(again, data(samples_per_epoch=2)).save_checkpoint(tmp_path / "again.ckpt")
     about = torch.load(tmp_path / "again.ckpt", weights_only=True)["vfusion3d_video"]
-    assert (about["source"], about["changes"]) == ("tiny", {"frames": FRAMES})
+    assert (about["source"], about["changes"]) == ("tiny", {"frames": FRAMES, "ray_channels": True})
     with pytest.raises(UsageError, match="`train` is 'temporal', but .*model was trained 'all': set it to that"):
         module(weights=str(tmp_path / "model"))
 

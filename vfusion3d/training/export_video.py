@@ -13,7 +13,6 @@ from vfusion3d.video.registry import backbone_class, create_backbone
 from vfusion3d.video.trainable import choose_trainable, load_trainable_state, saved_name
 from vfusion3d.video.trained import UNKNOWN, VideoModelConfig
 
-_PROPOSALS = ("ray_channels", "joint_attention")  # arguments of `VideoFineTuner`, options of `create_backbone`
 _PREFIX = "backbone."  # of the video model's weights in its training module
 
 
@@ -47,7 +46,7 @@ def load_trained_video(
     # Where Lightning averages weights, `state_dict` holds the average and the last step's lie beside it.
     key = "state_dict" if averaged or "current_model_state" not in checkpoint else "current_model_state"
     state = {saved_name(k.removeprefix(_PREFIX)): v for k, v in checkpoint[key].items() if k.startswith(_PREFIX)}
-    options = {**(about.get("changes") or {}), **{option: True for option in _PROPOSALS if about.get(option)}}
+    options = about.get("changes") or {}
     backbone = create_backbone(about["backbone"], about["source"], **options)
     choose_trainable(backbone, about["train"], about["rank"])
     from_preset = about["source"] in backbone_class(about["backbone"]).presets
