@@ -53,7 +53,7 @@ def choose_trainable(backbone: VideoBackbone, train: Trained, rank: int = 64) ->
     What the released weights lack (`VideoBackbone.fresh`, for example more input channels) is trained in every case.
 
     Args:
-        backbone: Changed in place; ``lora`` adds layers to its denoiser, which start without effect, unless it has them.
+        backbone: Changed in place; ``lora`` adds layers to its denoiser, which start without effect, or keeps its own.
         train: ``temporal``: the temporal layers alone, as the paper; ``all``: the whole denoiser; ``lora``: low-rank
             updates (arXiv 2106.09685) of the modules that `VideoBackbone.lora` names, by peft.
         rank: Of the low-rank updates, which are scaled by 1.
@@ -117,11 +117,7 @@ def saved_name(name: str) -> str:
 
 
 def _trained(backbone: VideoBackbone) -> dict[str, nn.Parameter]:
-    return {
-        saved_name(name): parameter
-        for name, parameter in backbone.named_parameters()
-        if parameter.requires_grad
-    }
+    return {saved_name(name): parameter for name, parameter in backbone.named_parameters() if parameter.requires_grad}
 
 
 def _add_low_rank(backbone: VideoBackbone, rank: int) -> None:
