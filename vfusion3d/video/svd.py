@@ -163,7 +163,8 @@ class SvdBackbone(VideoBackbone):
 
 
 class PerFrameCamera(nn.Module):
-    """Elevation and turn since the first frame of every frame, as sinusoids through a small network, added to the time embedding (SV3D).
+    """Every frame's elevation and turn since the first frame, as sinusoids through a small network, added to the time
+    embedding (SV3D).
 
     Its last layer starts as zeros, so that the U-Net starts as it was.
 
