@@ -141,7 +141,7 @@ def test_a_broken_tokenizer(folders, tmp_path):
     (copy / "tokenizer").mkdir()
     check(copy, "tokenizer holds no vocab.json or tokenizer.json", "i2vgen")
     (copy / "tokenizer" / "vocab.json").write_text("{")
-    check(copy, "tokenizer holds no CLIP tokenizer that can be read", "i2vgen")
+    check(copy, "tokenizer holds no CLIPTokenizer that can be read", "i2vgen")
 
 
 def test_options_of_a_released_model(folders):
