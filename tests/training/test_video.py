@@ -169,7 +169,7 @@ def test_going_on_from_a_trained_model(tmp_path: Path) -> None:
     from vfusion3d.training.export_video import load_trained_video
     from vfusion3d.video.trained import save_video_model
 
-    model = module(train="all")
+    model = module(train="all", ray_channels=True)
     trainer = fit(model, data(samples_per_epoch=2))
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     backbone, config = load_trained_video(str(tmp_path / "last.ckpt"))

@@ -5,8 +5,7 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from vfusion3d.errors import UsageError
-from vfusion3d.video import EmuBackbone, backbone_names, create_backbone
-from vfusion3d.video import registry
+from vfusion3d.video import EmuBackbone, backbone_names, create_backbone, registry
 
 
 class Theirs(EmuBackbone):
@@ -19,7 +18,10 @@ class Theirs(EmuBackbone):
 def installed(monkeypatch):
     def install(value):
         point = EntryPoint(name="theirs", value=value, group=registry.ENTRY_POINTS)
-        found = lambda group, name=None: [point] if group == registry.ENTRY_POINTS and name in (None, "theirs") else []  # noqa: E731
+
+        def found(group, name="theirs"):
+            return [point] if (group, name) == (registry.ENTRY_POINTS, "theirs") else []
+
         monkeypatch.setattr(registry, "entry_points", found)
 
     return install
@@ -34,7 +36,7 @@ def test_an_entry_point_adds_a_backbone(installed):
 
 def test_what_is_no_backbone(installed):
     installed("json:dumps")
-    with pytest.raises(UsageError, match="'theirs' of vfusion3d.video_backbones is no VideoBackbone"):
+    with pytest.raises(UsageError, match=r"'theirs' of vfusion3d.video_backbones is no VideoBackbone"):
         create_backbone("theirs", "tiny")
-    with pytest.raises(UsageError, match="must be one of emu, i2vgen, svd, theirs, wan, but got 'sora'"):
+    with pytest.raises(UsageError, match=r"must be one of emu, i2vgen, svd, theirs, wan, but got 'sora'"):
         create_backbone("sora", "tiny")

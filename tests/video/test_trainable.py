@@ -82,17 +82,21 @@ def test_the_trained_state_round_trips(train):
     state = trainable_state(first)
     assert len(state) == sum(parameter.requires_grad for parameter in first.parameters())
     load_trainable_state(second, {name: tensor.clone() for name, tensor in state.items()})
-    for name, tensor in weights(first).items():
-        assert torch.equal(tensor, second.denoiser.state_dict()[name]), name
+    loaded = weights(second)
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in weights(first).items())
 
 
-def test_low_rank_updates_are_named_as_peft_names_them():
+def test_low_rank_updates_are_named_as_peft_names_them_and_stay_when_chosen_again():
     from peft import get_peft_model_state_dict
 
     backbone = tiny()
-    choose_trainable(backbone, "lora", rank=2)
-    ours = {name for name in trainable_state(backbone) if "lora_" in name}
-    assert ours == {f"denoiser.{name}" for name in get_peft_model_state_dict(backbone.denoiser)}
+    report = choose_trainable(backbone, "lora", rank=2)
+    ours = trainable_state(backbone)
+    assert ours.keys() == {f"denoiser.{name}" for name in get_peft_model_state_dict(backbone.denoiser)}
+    backbone.requires_grad_(False)
+    assert choose_trainable(backbone, "lora", rank=2) == report
+    again = trainable_state(backbone)
+    assert all(again[name].data_ptr() == tensor.data_ptr() for name, tensor in ours.items())
 
 
 def test_states_that_do_not_fit_change_nothing():
@@ -119,8 +123,8 @@ def test_what_matches_nothing_is_refused():
     with pytest.raises(UsageError, match="`rank` must be at least 1"):
         choose_trainable(backbone, "lora", rank=0)
     choose_trainable(backbone, "lora", rank=1)
-    with pytest.raises(UsageError, match="has low-rank updates already"):
-        choose_trainable(backbone, "lora", rank=1)
+    with pytest.raises(UsageError, match="`rank` is 2, but this emu model has low-rank updates of rank 1 already"):
+        choose_trainable(backbone, "lora", rank=2)
     backbone = tiny()
     backbone.temporal = backbone.lora = "no_such_layer"
     with pytest.raises(UsageError, match="No temporal layer of emu was matched"):

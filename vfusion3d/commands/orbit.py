@@ -159,6 +159,7 @@ def load_generator(args: Any, device: torch.device) -> OrbitGenerator:
         CheckpointError: if the model cannot be loaded.
     """
     from vfusion3d.video import Guidance, OrbitGenerator
+    from vfusion3d.video.backbone import check_text
     from vfusion3d.video.generator import STEPS
     from vfusion3d.video.trained import shipped_video_models
 
@@ -174,7 +175,7 @@ def load_generator(args: Any, device: torch.device) -> OrbitGenerator:
     precision = args.precision
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" else None
-    return OrbitGenerator.from_pretrained(
+    generator = OrbitGenerator.from_pretrained(
         model,
         device,
         precision,
@@ -183,6 +184,8 @@ def load_generator(args: Any, device: torch.device) -> OrbitGenerator:
         solver=args.solver,
         guidance=Guidance(profile=args.profile, **{k: v for k, v in weights.items() if v is not None}),
     )
+    check_text(generator.backbone, args.text)
+    return generator
 
 
 def orbit_one(generator: OrbitGenerator, picture: str, folder: Path, text: str | None, args: Any) -> dict[str, Any]:

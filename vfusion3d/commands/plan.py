@@ -168,7 +168,9 @@ def _video_model(settings: dict[str, Any], notes: list[str]) -> VideoModel:
             f"Argument `train` must be one of {', '.join(get_args(Trained))}, but got {settings['train']!r}."
         )
     own = ("backbone", "source", "train", "rank")
-    model = VideoModel(**{name: settings[name] for name in own}, options=tuple((settings["changes"] or {}).items()))
+    options = {**(settings["changes"] or {})}
+    options |= {name: True for name in ("ray_channels", "joint_attention") if settings[name]}
+    model = VideoModel(**{name: settings[name] for name in own}, options=tuple(options.items()))
     if model.preset != model.source:
         notes.append(f"The weights {model.source} are not read; the architecture is taken to be {model.preset}.")
     return model

@@ -46,7 +46,8 @@ def load_trained_video(
     # Where Lightning averages weights, `state_dict` holds the average and the last step's lie beside it.
     key = "state_dict" if averaged or "current_model_state" not in checkpoint else "current_model_state"
     state = {saved_name(k.removeprefix(_PREFIX)): v for k, v in checkpoint[key].items() if k.startswith(_PREFIX)}
-    backbone = create_backbone(about["backbone"], about["source"], **(about.get("changes") or {}))
+    options = about.get("changes") or {}
+    backbone = create_backbone(about["backbone"], about["source"], **options)
     choose_trainable(backbone, about["train"], about["rank"])
     from_preset = about["source"] in backbone_class(about["backbone"]).presets
     if from_preset and not all(parameter.requires_grad for parameter in backbone.parameters()):
@@ -66,7 +67,7 @@ def load_trained_video(
         rig=Rig(**rig),
         size=int(size),
         rank=about["rank"],
-        options=about.get("changes") or {},
+        options=options,
         name=name or f"{about['backbone']}-orbit",
         licence=licence or UNKNOWN,
         lineage=(start, "The licences of the training data were not recorded."),

@@ -25,9 +25,7 @@ from vfusion3d.training.resuming import ResumableModule
 from vfusion3d.video import Conditioning, VideoBackbone, create_backbone
 from vfusion3d.video.attention import AttentionKind, set_attention
 from vfusion3d.video.checkpointing import enable_checkpointing
-from vfusion3d.video.epipolar import add_joint_attention
 from vfusion3d.video.guidance import Guidance
-from vfusion3d.video.rays import add_ray_channels
 from vfusion3d.video.sampling import sample_latents
 from vfusion3d.video.trainable import Trained, choose_trainable
 from vfusion3d.video.trained import find_video_model, load_video_model, read_video_config
@@ -65,7 +63,7 @@ class VideoFineTuner(ResumableModule):
         source: A preset (random weights), a name on the Hugging Face hub or a local folder in diffusers' layout.
         changes: Options of the backbone.
         weights: A trained model to go on from (what `load_video_model` takes), trained in the same way; then
-            ``backbone``, ``source`` and ``changes`` are ignored. None to start from ``source``.
+            ``backbone``, ``source``, ``changes`` and the two proposals are ignored. None to start from ``source``.
         train: ``temporal`` (the paper: temporal convolutions and attention alone), ``all`` or ``lora``.
         rank: Of the low-rank updates.
         ray_channels: Whether the denoiser reads Pluecker rays of the cameras beside its latents (`add_ray_channels`; a
@@ -114,15 +112,13 @@ class VideoFineTuner(ResumableModule):
         for name, chance in (("drop_image", drop_image), ("drop_text", drop_text)):
             if not 0 <= chance <= 1:
                 raise UsageError(f"Argument `{name}` must be in [0, 1], but got {chance}.")
-        start: dict[str, Any] = {"backbone": backbone, "source": source, "changes": dict(changes or {})}
+        proposals = {"ray_channels": ray_channels, "joint_attention": joint_attention}
+        options = {**(changes or {}), **{name: True for name, wanted in proposals.items() if wanted}}
+        start: dict[str, Any] = {"backbone": backbone, "source": source, "changes": options}
         if weights is None:
-            self.backbone = create_backbone(backbone, source, **(changes or {}))
+            self.backbone = create_backbone(backbone, source, **options)
         else:
             self.backbone, start = _trained_model(weights, train)
-        if ray_channels:
-            add_ray_channels(self.backbone)
-        if joint_attention:
-            add_joint_attention(self.backbone)
         self.report = choose_trainable(self.backbone, train, rank)
         """What is trained and what is frozen."""
         for module in self.backbone.modules():
@@ -144,7 +140,6 @@ class VideoFineTuner(ResumableModule):
         self._scores, self._still_scores = OrbitMetrics(), OrbitMetrics()
         self._sampled = 0
         self._about = {**start, "train": train, "rank": rank}
-        self._about |= {"ray_channels": ray_channels, "joint_attention": joint_attention}
         self.trained = frozenset(name for name, weight in self.named_parameters() if weight.requires_grad)
         """Names of the weights that are trained, which alone are in the state dict."""
         self.register_state_dict_post_hook(_leave_out_frozen)

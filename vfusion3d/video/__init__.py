@@ -1,4 +1,4 @@
-"""Video diffusion models as orbit generators (paper, section 3.2): backbones behind one protocol, training, sampling."""
+"""Video diffusion models as orbit generators (paper, section 3.2): backbones behind one protocol, and sampling."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ _PUBLIC = {
     "WanBackbone": "wan",
     "LatentCodec": "codecs",
     "PixelCodec": "codecs",
+    "KLCodec": "codecs",
+    "TemporalKLCodec": "codecs",
+    "TextEncoder": "encoders",
+    "ClipText": "encoders",
+    "ByteText": "encoders",
+    "ImageEncoder": "encoders",
+    "ClipImage": "encoders",
+    "PooledImage": "encoders",
     "DiffusionProcess": "diffusion",
     "VariancePreserving": "diffusion",
     "FlowMatching": "diffusion",

@@ -61,8 +61,8 @@ class Conditioning:
 class VideoBackbone(nn.Module, ABC):
     """A latent video diffusion model that is conditioned on a first frame, and on text where it can be.
 
-    Pictures are ``[B, 3, H, W]`` and videos ``[B, F, 3, H, W]``, RGB in [0, 1]; latents ``[B, F, C, h, w]`` of the scale
-    that the denoiser is trained on. Attributes:
+    Pictures are ``[B, 3, H, W]`` and videos ``[B, F, 3, H, W]``, RGB in [0, 1]; latents ``[B, F, C, h, w]`` of the
+    scale that the denoiser is trained on. Attributes:
 
     - ``denoiser``: the network that is trained; ``codec``: pictures to latents; ``process``: levels, targets, solvers;
     - ``frames``: how many frames it makes, or None for any number.
@@ -77,8 +77,8 @@ class VideoBackbone(nn.Module, ABC):
     lora: ClassVar[str | None] = None
     """Regular expression (matched whole) that names the modules which low-rank updates go to."""
     licence: str
-    """Of the weights it was loaded from, and what that means for what they generate; one sentence. The class has that of
-    the released weights, a model of random weights `NO_LICENCE`."""
+    """Of the weights it was loaded from, and what that means for what they generate; one sentence. The class has that
+    of the released weights, a model of random weights `NO_LICENCE`."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
     """Architectures by name; those without weights of their own start from random ones."""
 
@@ -242,8 +242,8 @@ class VideoBackbone(nn.Module, ABC):
             )
         if self.frames is not None and video.shape[1] != self.frames:
             raise UsageError(
-                f"The backbone {self.name} makes {self.frames} frames, but the videos have {video.shape[1]}: give orbits "
-                f"of {self.frames} views."
+                f"The backbone {self.name} makes {self.frames} frames, but the videos have {video.shape[1]}: give "
+                f"orbits of {self.frames} views."
             )
         self.check_size(*video.shape[-2:])
 
@@ -260,8 +260,8 @@ class VideoBackbone(nn.Module, ABC):
             )
         if min(height, width) < self.smallest:
             raise UsageError(
-                f"Pictures of {width} x {height} pixels are smaller than the latent grid of this {self.name} model; give "
-                f"{self.smallest} pixels a side or more."
+                f"Pictures of {width} x {height} pixels are smaller than the latent grid of this {self.name} model; "
+                f"give {self.smallest} pixels a side or more."
             )
 
     # -- what is trained -------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Gradient checkpointing for every backbone, also for the U-Nets in which diffusers refuses it."""
+"""Gradient checkpointing for every backbone, also for the U-Nets in which diffusers refuses it or leaves layers out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vfusion3d.errors import UsageError
 from vfusion3d.video.backbone import VideoBackbone
 
 _LISTS = ("resnets", "temp_convs", "attentions", "temp_attentions")
-"""Lists in the blocks of diffusers' 3D U-Nets whose layers keep nearly all activations."""
+"""Lists in the blocks of diffusers' video U-Nets whose layers keep nearly all activations."""
 
 
 def enable_checkpointing(backbone: VideoBackbone) -> None:
@@ -27,12 +27,12 @@ def enable_checkpointing(backbone: VideoBackbone) -> None:
         UsageError: if the denoiser has no layers that this knows.
     """
     denoiser = backbone.denoiser
-    if getattr(denoiser, "_supports_gradient_checkpointing", False):  # what enable_gradient_checkpointing looks at
-        denoiser.enable_gradient_checkpointing()
-        return
+    # Not diffusers' own for U-Nets: two of them refuse, and Stable Video Diffusion's leaves temporal attention out.
     layers = list(_layers(denoiser))
     if not layers:
-        raise UsageError(f"The denoiser of {backbone.name} knows no gradient checkpointing; switch it off.")
+        if not getattr(denoiser, "_supports_gradient_checkpointing", False):
+            raise UsageError(f"The denoiser of {backbone.name} knows no gradient checkpointing; switch it off.")
+        denoiser.enable_gradient_checkpointing()
     for layer in layers:
         if not isinstance(layer.forward, partial):  # enabled before
             layer.forward = partial(_checkpointed, layer.forward)

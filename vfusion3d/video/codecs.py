@@ -77,8 +77,8 @@ def _own_precision(device: torch.device) -> AbstractContextManager[Any]:
 
 
 class KLCodec(LatentCodec):
-    """A variational autoencoder of diffusers, frozen. A latent is the mode of its posterior, so that it is the same each
-    time, multiplied by the autoencoder's ``scaling_factor``.
+    """A variational autoencoder of diffusers, frozen. A latent is the mode of its posterior, so that it is the same
+    each time, multiplied by the autoencoder's ``scaling_factor``.
 
     Args:
         vae: As Stable Diffusion's.
@@ -106,8 +106,8 @@ class KLCodec(LatentCodec):
 
 
 class TemporalKLCodec(KLCodec):
-    """Stable Video Diffusion's autoencoder, whose decoder looks at neighbouring frames: those of a chunk, and never those
-    of another video.
+    """Stable Video Diffusion's autoencoder, whose decoder looks at neighbouring frames: those of a chunk, and never
+    those of another video.
 
     Args:
         vae: As Stable Video Diffusion's.

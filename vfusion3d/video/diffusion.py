@@ -1,7 +1,7 @@
 """Noise levels, training targets and solvers: the one thing in which video diffusion models differ as generators.
 
-All train on one loss, ``mean(weight * (raw - target)^2)`` in float32; a process says how levels are drawn, how the noisy
-input is made of them, and what the target is. Solvers are those of diffusers.
+All train on one loss, ``mean(weight * (raw - target)^2)`` in float32; a process says how levels are drawn, how the
+noisy input is made of them, and what the target is. Solvers are those of diffusers.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel, UNet3DConditionModel
@@ -33,8 +33,8 @@ _TINY = {
 }
 _NANO = {**_TINY, "block_out_channels": (24, 48)}
 _IMAGE_LICENCE = (
-    "Weights started from Stable Diffusion are under CreativeML Open RAIL(++)-M, which passes its use restrictions on to "
-    "what they generate."
+    "Weights started from Stable Diffusion are under CreativeML Open RAIL(++)-M, which passes its use restrictions on "
+    "to what they generate."
 )
 _MODELSCOPE_LICENCE = (
     "ModelScope's text-to-video weights are under CC BY-NC 4.0, so what they generate is for non-commercial use only."
@@ -43,8 +43,8 @@ _LOGGER = logging.getLogger("vfusion3d")
 
 
 class EmuBackbone(VideoBackbone):
-    """A 3D U-Net that reads noisy latents, the first frame's latent (zero on later frames) and a mask of that frame, and
-    attends to text.
+    """A 3D U-Net that reads noisy latents, the first frame's latent (zero on later frames) and a mask of that frame,
+    and attends to text.
 
     Emu Video's own weights are closed; this starts as an image model repeated over the frames (`temporal_identity`).
 
@@ -62,7 +62,7 @@ class EmuBackbone(VideoBackbone):
     temporal = r"(temp_convs|temp_attentions|transformer_in)\."
     lora = TEMPORAL_ATTENTION
     licence = _IMAGE_LICENCE
-    presets = {"tiny": _TINY, "nano": _NANO, "released": {}}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"tiny": _TINY, "nano": _NANO, "released": {}}
     reads_text = True
 
     def __init__(
@@ -89,8 +89,8 @@ class EmuBackbone(VideoBackbone):
     @classmethod
     def from_pretrained(cls, source: str, **changes: Any) -> EmuBackbone:
         """An emu model; or an image model in the layout of Stable Diffusion 2.1, whose temporal layers start as the
-        identity; or a text-to-video model in that of ``ali-vilab/text-to-video-ms-1.7b``, whose own are kept. The last two
-        have fewer input channels: weights of the others start as zeros, and ``conv_in`` is trained (`fresh`).
+        identity; or a text-to-video model in that of ``ali-vilab/text-to-video-ms-1.7b``, whose own are kept. The last
+        two have fewer input channels: weights of the others start as zeros, and ``conv_in`` is trained (`fresh`).
         """
         cls.check_options(changes)
         folder = find_model(source, ("unet", "vae", "text_encoder", "tokenizer"))
@@ -98,7 +98,7 @@ class EmuBackbone(VideoBackbone):
         text_encoder = ClipText(load_component(folder, "text_encoder", CLIPTextModel), load_tokenizer(folder))
         from_image = class_of(folder, "unet") == UNet2DConditionModel.__name__
         if from_image:
-            unet = unet_from_image(load_component(folder, "unet", UNet2DConditionModel))
+            unet = unet_from_image(load_component(folder, "unet", UNet2DConditionModel), codec.channels)
         else:
             unet = load_component(folder, "unet", UNet3DConditionModel)
         grown = unet.config.in_channels == codec.channels
@@ -162,8 +162,8 @@ def _warn_of_other_target(folder: Path) -> None:
     predicted = read_json(path).get("prediction_type", "epsilon") if path.is_file() else "v_prediction"
     if predicted != "v_prediction":
         _LOGGER.warning(
-            "%s was trained to predict %s, and is trained on with v-prediction: its first steps undo that; weights with "
-            "v-prediction, as Stable Diffusion 2.1 at 768 pixels, start better.",
+            "%s was trained to predict %s, and is trained on with v-prediction: its first steps undo that; weights "
+            "with v-prediction, as Stable Diffusion 2.1 at 768 pixels, start better.",
             folder,
             predicted,
         )

@@ -213,7 +213,10 @@ class OrbitGenerator:
         count = len(several)
         if count == 0:
             raise UsageError("Argument `pictures` is empty; give at least one picture.")
-        images = torch.stack([self._first_frame(picture, check) for picture in several]).to(self.device)
+        first = [self._first_frame(picture, check) for picture in several]
+        if len({frame.shape for frame in first}) > 1:
+            raise UsageError("Pictures of one call must have one size; bring tensors to the size of the others.")
+        images = torch.stack(first).to(self.device)
         texts, seeds = _each("text", text, count), _each("seed", seed, count)
         conditioning = self.backbone.condition(images, texts if any(texts) else None)
         conditioning = self._with_cameras(conditioning, _each("elevation", elevation, count))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKL, I2VGenXLUNet
@@ -32,8 +32,8 @@ _TINY = {
 
 
 class I2VGenBackbone(VideoBackbone):
-    """A 3D U-Net beside whose noisy latents lie the first frame's latent and, for each later frame, a plane of its place;
-    it attends to text and to the picture's CLIP embedding.
+    """A 3D U-Net beside whose noisy latents lie the first frame's latent and, for each later frame, a plane of its
+    place; it attends to text and to the picture's CLIP embedding.
 
     Args:
         unet: The U-Net.
@@ -54,7 +54,7 @@ class I2VGenBackbone(VideoBackbone):
         "I2VGen-XL is published under the MIT licence for research and non-commercial use: its training videos and "
         "pictures are others', so what it generates should stay within that use."
     )
-    presets = {"tiny": _TINY, "released": {}}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"tiny": _TINY, "released": {}}
     reads_text = True
 
     def __init__(

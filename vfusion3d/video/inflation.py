@@ -19,9 +19,18 @@ _BLOCKS = {
     "UpBlock2D": "UpBlock3D",
 }
 _SAME = (
-    "sample_size in_channels out_channels block_out_channels layers_per_block downsample_padding mid_block_scale_factor "
-    "act_fn norm_num_groups norm_eps cross_attention_dim"
-).split()
+    "sample_size",
+    "in_channels",
+    "out_channels",
+    "block_out_channels",
+    "layers_per_block",
+    "downsample_padding",
+    "mid_block_scale_factor",
+    "act_fn",
+    "norm_num_groups",
+    "norm_eps",
+    "cross_attention_dim",
+)
 
 
 def temporal_identity(unet: nn.Module) -> None:
@@ -37,12 +46,18 @@ def temporal_identity(unet: nn.Module) -> None:
             nn.init.zeros_(parameter)
 
 
-def unet_from_image(image: UNet2DConditionModel) -> UNet3DConditionModel:
+def unet_from_image(image: UNet2DConditionModel, channels: int = 4) -> UNet3DConditionModel:
     """A video U-Net that does to every frame what an image U-Net does, with random temporal layers behind a zero.
+
+    Args:
+        image: It reads and returns latents.
+        channels: Of a latent.
 
     Raises:
         CheckpointError: if the image U-Net is not built as Stable Diffusion 2.1's.
     """
+    if image.config.in_channels != channels:
+        raise _unlike(f"has {image.config.in_channels} input channels, for latents of {channels}")
     unet = UNet3DConditionModel(**_video_settings(dict(image.config)))
     temporal_identity(unet)
     _copy(unet, image.state_dict())
@@ -92,5 +107,5 @@ def _copy(unet: UNet3DConditionModel, state: dict[str, Tensor]) -> None:
 
 def _unlike(what: str) -> CheckpointError:
     return CheckpointError(
-        f"The image U-Net {what}, which no video U-Net of diffusers has; start from one built as Stable Diffusion 2.1's."
+        f"The image U-Net {what}, unlike the video U-Nets of diffusers; start from one built as Stable Diffusion 2.1's."
     )

@@ -25,6 +25,7 @@ from vfusion3d.errors import CheckpointError
 from vfusion3d.hub import hub_answers, hub_errors
 
 _INDEX = "model_index.json"  # every published pipeline has one
+_TOKENIZER = "tokenizer"
 _WEIGHTS = ("diffusion_pytorch_model", "model")  # of diffusers and of transformers
 _LOGGER = logging.getLogger("vfusion3d")
 
@@ -39,7 +40,7 @@ def find_model(source: str, components: Sequence[str]) -> Path:
         components: Names of the folders in it that are needed.
 
     Raises:
-        CheckpointError: if it is not to be had, or a component is missing.
+        CheckpointError: if it is not to be had, or files of a component are missing or cut off.
     """
     folder = Path(source).expanduser()
     if not (source and os.path.isdir(folder)):
@@ -53,6 +54,8 @@ def find_model(source: str, components: Sequence[str]) -> Path:
         raise CheckpointError(
             f"{source} has no folder {missing[0]}/: give a model in diffusers' layout with {', '.join(components)}."
         )
+    for name in components:
+        (_check_vocabulary if name == _TOKENIZER else _check_weights)(folder / name)
     return folder
 
 
@@ -110,21 +113,19 @@ def load_component(folder: Path, component: str, kind: type[M], dtype: torch.dty
         dtype: Of its weights, but for those that its class keeps in float32.
 
     Raises:
-        CheckpointError: if it is of another class, or files are missing, cut off or another architecture's.
+        CheckpointError: if it is of another class, or its weights are another architecture's.
     """
     path, name = folder / component, class_of(folder, component)
     if name not in ("", kind.__name__):
         raise CheckpointError(f"{path} holds a {name}, but a {kind.__name__} is needed: give a model that has one.")
-    _check_weights(path)
     try:
         with _silent():
             model, info = kind.from_pretrained(  # type: ignore[attr-defined]
                 path, use_safetensors=True, local_files_only=True, output_loading_info=True, torch_dtype=dtype
             )
     except Exception as error:  # of many types, and over several lines
-        reason = " ".join(str(error).split())
         raise CheckpointError(
-            f"The weights in {path} do not fit its config.json ({reason[:200].rstrip('.')}): give both of one model."
+            f"The weights in {path} do not fit its config.json ({_first_sentence(error)}): give both of one model."
         ) from error
     wrong = {kind: sorted(map(str, info[f"{kind}_keys"])) for kind in ("missing", "unexpected", "mismatched")}
     if any(wrong.values()):
@@ -149,12 +150,22 @@ def load_tokenizer(folder: Path, kind: Any = transformers.CLIPTokenizer) -> Any:
     """
     try:
         with _silent():
-            return kind.from_pretrained(folder / "tokenizer", local_files_only=True)
+            return kind.from_pretrained(folder / _TOKENIZER, local_files_only=True)
     except Exception as error:  # of many types
-        reason = " ".join(str(error).split())[:200].rstrip(".")
         raise CheckpointError(
-            f"{folder / 'tokenizer'} holds no {kind.__name__} that can be read ({reason}): copy or download it again."
+            f"{folder / _TOKENIZER} holds no {kind.__name__} that can be read ({_first_sentence(error)}): copy or "
+            "download it again."
         ) from error
+
+
+def _first_sentence(error: Exception) -> str:
+    return " ".join(str(error).split()).split(". ")[0][:250].rstrip(".")
+
+
+def _check_vocabulary(path: Path) -> None:
+    """Refuse a tokenizer without words, which transformers would make up."""
+    if not any((path / name).is_file() for name in ("vocab.json", "tokenizer.json", "spiece.model")):
+        raise CheckpointError(f"{path} holds no vocab.json or tokenizer.json: copy or download it again.")
 
 
 def _check_weights(path: Path) -> None:
@@ -187,8 +198,8 @@ def _weight_files(path: Path) -> Collection[Path]:
             return [single]
     if any(path.glob("*.bin")):
         raise CheckpointError(
-            f"{path} holds only pickled weights (.bin), which may run code and are not loaded: save the model again with "
-            "save_pretrained, which writes safetensors."
+            f"{path} holds only pickled weights (.bin), which may run code and are not loaded: save the model again "
+            "with save_pretrained, which writes safetensors."
         )
     raise CheckpointError(f"{path} holds no weights ({_WEIGHTS[0]}.safetensors or {_WEIGHTS[1]}.safetensors).")
 

@@ -45,8 +45,8 @@ def create_backbone(
 
     Args:
         name: One of `backbone_names`.
-        source: A preset of the backbone (random weights), a name on the Hugging Face hub, or a local folder in diffusers'
-            layout.
+        source: A preset of the backbone (random weights), a name on the Hugging Face hub, or a local folder in
+            diffusers' layout.
         ray_channels: Whether it reads each frame's Plücker rays besides (`add_ray_channels`).
         joint_attention: Whether its views attend to each other along epipolar lines (`add_joint_attention`).
         changes: Options of the backbone.

@@ -1,10 +1,11 @@
-"""Stable Video Diffusion, image to video (arXiv 2311.15127), told of each frame's camera if wanted (SV3D, 2403.12008)."""
+"""Stable Video Diffusion (arXiv 2311.15127), image to video; told each frame's camera if wanted (SV3D, 2403.12008)."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
@@ -45,7 +46,7 @@ class SvdBackbone(VideoBackbone):
         frames: Frames of its videos.
         fps: Frames per second that it is told.
         motion_bucket: How much motion it is told; orbits have the same everywhere.
-        camera_per_frame: Whether it is told each frame's elevation and azimuth as well (`PerFrameCamera`).
+        camera_per_frame: Whether it is told each frame's elevation and turn as well (`PerFrameCamera`).
 
     Raises:
         CheckpointError: if they do not fit together.
@@ -58,7 +59,7 @@ class SvdBackbone(VideoBackbone):
         "Stable Video Diffusion's weights are under the Stability AI Community License, by which what they generate "
         "counts as derivative works."
     )
-    presets = {"tiny": _TINY, "released": {}}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"tiny": _TINY, "released": {}}
 
     def __init__(
         self,
@@ -157,11 +158,12 @@ class SvdBackbone(VideoBackbone):
 
     def _tell_cameras(self, inputs: Tensor, conditioning: Conditioning) -> None:
         cameras = told_cameras(self, inputs, conditioning)
-        getattr(self.denoiser, CAMERAS).angles = torch.stack([cameras.elevations, cameras.azimuths], -1)
+        turn = (cameras.azimuths - cameras.azimuths[:, :1]) % (2 * math.pi)  # from the picture's, as in SV3D
+        getattr(self.denoiser, CAMERAS).angles = torch.stack([cameras.elevations, turn], -1)
 
 
 class PerFrameCamera(nn.Module):
-    """Elevation and azimuth of every frame, as sinusoids through a small network, added to the time embedding (SV3D).
+    """Elevation and turn since the first frame of every frame, as sinusoids through a small network, added to the time embedding (SV3D).
 
     Its last layer starts as zeros, so that the U-Net starts as it was.
 

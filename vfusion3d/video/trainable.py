@@ -53,7 +53,7 @@ def choose_trainable(backbone: VideoBackbone, train: Trained, rank: int = 64) ->
     What the released weights lack (`VideoBackbone.fresh`, for example more input channels) is trained in every case.
 
     Args:
-        backbone: Changed in place; ``lora`` adds layers to its denoiser, which start without effect.
+        backbone: Changed in place; ``lora`` adds layers to its denoiser, which start without effect, or keeps its own.
         train: ``temporal``: the temporal layers alone, as the paper; ``all``: the whole denoiser; ``lora``: low-rank
             updates (arXiv 2106.09685) of the modules that `VideoBackbone.lora` names, by peft.
         rank: Of the low-rank updates, which are scaled by 1.
@@ -117,11 +117,7 @@ def saved_name(name: str) -> str:
 
 
 def _trained(backbone: VideoBackbone) -> dict[str, nn.Parameter]:
-    return {
-        saved_name(name): parameter
-        for name, parameter in backbone.named_parameters()
-        if parameter.requires_grad
-    }
+    return {saved_name(name): parameter for name, parameter in backbone.named_parameters() if parameter.requires_grad}
 
 
 def _add_low_rank(backbone: VideoBackbone, rank: int) -> None:
@@ -136,10 +132,17 @@ def _add_low_rank(backbone: VideoBackbone, rank: int) -> None:
         )
     if rank < 1:
         raise UsageError(f"Argument `rank` must be at least 1, but got {rank}.")
-    if any(isinstance(module, BaseTunerLayer) for module in backbone.denoiser.modules()):
-        raise UsageError(f"This {backbone.name} model has low-rank updates already; make a new one of its weights.")
-    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=backbone.lora)
-    inject_adapter_in_model(config, backbone.denoiser, adapter_name=_ADAPTER)
+    ranks = {module.r[_ADAPTER] for module in backbone.denoiser.modules() if isinstance(module, BaseTunerLayer)}
+    if ranks - {rank}:
+        raise UsageError(
+            f"Argument `rank` is {rank}, but this {backbone.name} model has low-rank updates of rank {ranks.pop()} "
+            "already: set it to that."
+        )
+    if not ranks:
+        config = LoraConfig(r=rank, lora_alpha=rank, target_modules=backbone.lora)
+        inject_adapter_in_model(config, backbone.denoiser, adapter_name=_ADAPTER)
+    for name, parameter in backbone.denoiser.named_parameters():
+        parameter.requires_grad_(".lora_" in name)
     for parameter in _trained(backbone).values():  # peft makes them as coarse as the weights that they update
         parameter.data = parameter.data.float()
 

@@ -46,8 +46,8 @@ def check_fit(name: str, unet: Any, codec: LatentCodec, inputs: int, **encoders:
     for encoder, width in encoders.items():
         if width != unet.config.cross_attention_dim:
             raise CheckpointError(
-                f"The U-Net of {name} attends to vectors of {unet.config.cross_attention_dim} numbers, but the {encoder} "
-                f"makes {width}; give components of one model."
+                f"The U-Net of {name} attends to vectors of {unet.config.cross_attention_dim} numbers, but the "
+                f"{encoder} makes {width}; give components of one model."
             )
 
 
