@@ -122,8 +122,10 @@ def test_what_is_no_orbit_is_one_sentence(orbits: Path, scene_root: Path, tmp_pa
         for k in range(3):
             write(root / f"good_{k}", k)
         write(root / "odd", 3, **changes)
-        wanted = "an elevation of 57.3 degrees" if number == 0 else "has 5 pictures" if number == 2 else "is no orbit"
-        with pytest.raises(SceneError, match=rf"The scene {root / 'odd'} .*{wanted}|The scene .*odd.*{wanted}"):
+        wanted = (
+            r"an elevation of 57\.\d degrees" if number == 0 else "has 5 pictures" if number == 2 else "is no orbit"
+        )
+        with pytest.raises(SceneError, match=rf"The scene .*/odd .*{wanted}"):
             module(root).setup("fit")
         assert len(delivered(module(root, exclude=["odd"], batch_size=1))) == 3
     with pytest.raises(UsageError, match="`resolution` must be at least 1, but got 0"):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 
 from vfusion3d.callbacks import LearningRateRestart, OrbitSheets, SkipNonFinite
@@ -46,16 +46,27 @@ def weights(model: VideoFineTuner) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in model.named_parameters()}
 
 
+class WithoutGradient(Callback):
+    """Names of weights that are trained and got no gradient."""
+
+    names: list[str] | None = None
+
+    def on_after_backward(self, trainer: Trainer, pl_module: Any) -> None:
+        self.names = [
+            name for name, weight in pl_module.named_parameters() if weight.requires_grad and weight.grad is None
+        ]
+
+
 @pytest.mark.parametrize("name", backbone_names())
 def test_every_tiny_backbone_trains_a_step_and_its_checkpoint_holds_that_alone(name: str, tmp_path: Path) -> None:
     model = module(name, "lora" if name == "wan" else "temporal", image_noise=(-3.0, 0.5))
     before = weights(model)
-    trainer = fit(model, data(samples_per_epoch=2))
+    watch = WithoutGradient()
+    trainer = fit(model, data(samples_per_epoch=2), callbacks=[watch])
     after = weights(model)
     changed = {key for key in before if not torch.equal(before[key], after[key])}
     assert changed and changed <= model.trained < before.keys()  # what is frozen is the same to the last bit
-    missing = [key for key, value in model.named_parameters() if value.requires_grad and value.grad is None]
-    assert not missing  # DDP would wait for them
+    assert watch.names == []  # DDP would wait for them
     trainer.save_checkpoint(tmp_path / "last.ckpt", weights_only=False)
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert saved["state_dict"].keys() == model.trained
@@ -148,10 +159,29 @@ def test_mixed_precision_with_frozen_halves() -> None:
     assert {p.dtype for n, p in model.named_parameters() if n in model.trained} == {torch.float32}
     assert torch.bfloat16 in {p.dtype for n, p in model.named_parameters() if n not in model.trained}
     before = weights(model)
-    with pytest.raises(UsageError, match="in bfloat16 .* need --trainer.precision bf16-mixed, but it is 32-true"):
+    with pytest.raises(UsageError, match=r"in bfloat16 .* need --trainer.precision bf16-mixed, but it is 32-true"):
         fit(model, data())
     fit(model, data(samples_per_epoch=2), precision="bf16-mixed", callbacks=[SkipNonFinite(limit=0)])
     assert any(not torch.equal(before[key], model.get_parameter(key)) for key in model.trained)
+
+
+def test_going_on_from_a_trained_model(tmp_path: Path) -> None:
+    from vfusion3d.training.export_video import load_trained_video
+    from vfusion3d.video.trained import save_video_model
+
+    model = module(train="all")
+    trainer = fit(model, data(samples_per_epoch=2))
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    backbone, config = load_trained_video(str(tmp_path / "last.ckpt"))
+    save_video_model(backbone, tmp_path / "model", config)
+    again = module(train="all", weights=str(tmp_path / "model"), changes={})
+    assert again.trained == model.trained
+    assert all(torch.equal(again.get_parameter(key), model.get_parameter(key)) for key in model.trained)
+    fit(again, data(samples_per_epoch=2)).save_checkpoint(tmp_path / "again.ckpt")
+    about = torch.load(tmp_path / "again.ckpt", weights_only=True)["vfusion3d_video"]
+    assert (about["source"], about["changes"]) == ("tiny", {"frames": FRAMES})
+    with pytest.raises(UsageError, match=r"`train` is 'temporal', but .*model was trained 'all': set it to that"):
+        module(weights=str(tmp_path / "model"))
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from vfusion3d.training.latents import LatentCache
 from vfusion3d.training.module import settings_from_plain
 from vfusion3d.training.optimisation import OptimizerSettings, build_optimizer
 from vfusion3d.training.resuming import ResumableModule
-from vfusion3d.video import Conditioning, create_backbone
+from vfusion3d.video import Conditioning, VideoBackbone, create_backbone
 from vfusion3d.video.attention import AttentionKind, set_attention
 from vfusion3d.video.checkpointing import enable_checkpointing
 from vfusion3d.video.epipolar import add_joint_attention
@@ -30,6 +30,7 @@ from vfusion3d.video.guidance import Guidance
 from vfusion3d.video.rays import add_ray_channels
 from vfusion3d.video.sampling import sample_latents
 from vfusion3d.video.trainable import Trained, choose_trainable
+from vfusion3d.video.trained import find_video_model, load_video_model, read_video_config
 
 VIDEO = "vfusion3d_video"
 """Key of a checkpoint: what was trained, from what and on what orbits, as plain data."""
@@ -63,6 +64,8 @@ class VideoFineTuner(ResumableModule):
         backbone: Name of the backbone, for example ``svd`` or ``emu`` (`vfusion3d.video.backbone_names`).
         source: A preset (random weights), a name on the Hugging Face hub or a local folder in diffusers' layout.
         changes: Options of the backbone.
+        weights: A trained model to go on from (what `load_video_model` takes), trained in the same way; then
+            ``backbone``, ``source`` and ``changes`` are ignored. None to start from ``source``.
         train: ``temporal`` (the paper: temporal convolutions and attention alone), ``all`` or ``lora``.
         rank: Of the low-rank updates.
         ray_channels: Whether the denoiser reads Pluecker rays of the cameras beside its latents (`add_ray_channels`; a
@@ -90,6 +93,7 @@ class VideoFineTuner(ResumableModule):
         backbone: str = "svd",
         source: str = "stabilityai/stable-video-diffusion-img2vid",
         changes: dict[str, Any] | None = None,
+        weights: str | None = None,
         train: Trained = "temporal",
         rank: int = 64,
         ray_channels: bool = False,
@@ -110,7 +114,11 @@ class VideoFineTuner(ResumableModule):
         for name, chance in (("drop_image", drop_image), ("drop_text", drop_text)):
             if not 0 <= chance <= 1:
                 raise UsageError(f"Argument `{name}` must be in [0, 1], but got {chance}.")
-        self.backbone = create_backbone(backbone, source, **(changes or {}))
+        start: dict[str, Any] = {"backbone": backbone, "source": source, "changes": dict(changes or {})}
+        if weights is None:
+            self.backbone = create_backbone(backbone, source, **(changes or {}))
+        else:
+            self.backbone, start = _trained_model(weights, train)
         if ray_channels:
             add_ray_channels(self.backbone)
         if joint_attention:
@@ -135,6 +143,8 @@ class VideoFineTuner(ResumableModule):
         self._cache: LatentCache | None = None
         self._scores, self._still_scores = OrbitMetrics(), OrbitMetrics()
         self._sampled = 0
+        self._about = {**start, "train": train, "rank": rank}
+        self._about |= {"ray_channels": ray_channels, "joint_attention": joint_attention}
         self.trained = frozenset(name for name, weight in self.named_parameters() if weight.requires_grad)
         """Names of the weights that are trained, which alone are in the state dict."""
         self.register_state_dict_post_hook(_leave_out_frozen)
@@ -144,6 +154,7 @@ class VideoFineTuner(ResumableModule):
                 "backbone": backbone,
                 "source": source,
                 "changes": dict(changes or {}),
+                "weights": weights,
                 "train": train,
                 "rank": rank,
                 "ray_channels": ray_channels,
@@ -178,8 +189,8 @@ class VideoFineTuner(ResumableModule):
         halves = any(parameter.dtype == torch.bfloat16 for parameter in self.backbone.parameters())
         if halves and precision != "bf16-mixed":
             raise UsageError(
-                "Frozen weights in bfloat16 (the backbone's option `half`) need --trainer.precision bf16-mixed, but it is "
-                f"{precision}: change either."
+                "Frozen weights in bfloat16 (the backbone's option `half`) need --trainer.precision bf16-mixed, but it "
+                f"is {precision}: change either."
             )
         if isinstance(self.trainer.strategy, (ModelParallelStrategy, FSDPStrategy)):
             raise UsageError(
@@ -207,9 +218,7 @@ class VideoFineTuner(ResumableModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the progress, and what the weights are of."""
         super().on_save_checkpoint(checkpoint)
-        kept = ("backbone", "source", "changes", "train", "rank", "ray_channels", "joint_attention")
-        checkpoint[VIDEO] = {name: self.hparams[name] for name in kept}
-        checkpoint[VIDEO] |= {"rig": self.rig, "resolution": self.resolution, "version": __version__}
+        checkpoint[VIDEO] = {**self._about, "rig": self.rig, "resolution": self.resolution, "version": __version__}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the progress, and the rig unless the data have one.
@@ -360,6 +369,22 @@ class VideoFineTuner(ResumableModule):
                 self.log(f"{stage}/{name}", value, prog_bar=name == "psnr")
         self._scores.reset()
         self._still_scores.reset()
+
+
+def _trained_model(weights: str, train: Trained) -> tuple[VideoBackbone, dict[str, Any]]:
+    """A trained model, and what its training started from.
+
+    Raises:
+        CheckpointError: if it cannot be loaded.
+        UsageError: if something else of it was trained, which would be lost with what is frozen now.
+    """
+    config = read_video_config(find_video_model(weights))
+    if config.train != train:
+        raise UsageError(
+            f"Argument `train` is {train!r}, but {weights} was trained {config.train!r}: set it to that to go on."
+        )
+    start = {"backbone": config.backbone, "source": config.source, "changes": dict(config.options)}
+    return load_video_model(weights), start
 
 
 def _leave_out_frozen(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
