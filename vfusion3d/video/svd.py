@@ -36,8 +36,8 @@ CAMERAS = "camera_embedding"
 
 
 class SvdBackbone(VideoBackbone):
-    """A spatio-temporal U-Net that reads noisy latents beside the first frame's, which is repeated on every frame and not
-    scaled, and attends to the picture's CLIP embedding; there is no text.
+    """A spatio-temporal U-Net that reads noisy latents beside the first frame's, which is repeated on every frame and
+    not scaled, and attends to the picture's CLIP embedding; there is no text.
 
     Args:
         unet: With ``2 C`` input and ``C`` output channels, C the codec's.
@@ -163,7 +163,8 @@ class SvdBackbone(VideoBackbone):
 
 
 class PerFrameCamera(nn.Module):
-    """Elevation and turn since the first frame of every frame, as sinusoids through a small network, added to the time embedding (SV3D).
+    """Every frame's elevation and turn since the first frame, as sinusoids through a small network, added to the time
+    embedding (SV3D).
 
     Its last layer starts as zeros, so that the U-Net starts as it was.
 
@@ -184,7 +185,8 @@ class PerFrameCamera(nn.Module):
     def forward(self, angles: Tensor) -> Tensor:
         """``[B * F, embedding]`` from ``[B, F, 2]``."""
         sinusoids = get_timestep_embedding(angles.flatten(), self.width, flip_sin_to_cos=True, downscale_freq_shift=0)
-        return self.network(sinusoids.view(-1, 2 * self.width).to(self.network.linear_1.weight.dtype))  # type: ignore[no-any-return]
+        dtype = self.network.linear_1.weight.dtype
+        return self.network(sinusoids.view(-1, 2 * self.width).to(dtype))  # type: ignore[no-any-return]
 
     def add(self, block: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
         """Forward hook of the U-Net's blocks, which are handed the time embedding of every frame."""
