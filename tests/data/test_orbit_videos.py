@@ -115,7 +115,9 @@ def test_what_is_no_orbit_is_one_sentence(orbits: Path, scene_root: Path, tmp_pa
         module(orbits, views=16).setup("fit")
     with pytest.raises(SceneError, match=r"scene .*object_\d is no orbit of 6 frames .*; leave it out with `exclude`"):
         module(scene_root, views=6).setup("fit")
-    for number, changes in enumerate(({"elevation": 1.0}, {"direction": 1}, {"views": 5}, {"radius": 5.0}, {"start": 1.0})):
+    for number, changes in enumerate(
+        ({"elevation": 1.0}, {"direction": 1}, {"views": 5}, {"radius": 5.0}, {"start": 1.0})
+    ):
         root = tmp_path / str(number)
         for k in range(3):
             write(root / f"good_{k}", k)

@@ -21,7 +21,13 @@ from vfusion3d.video.emu import _TINY as EMU
 from vfusion3d.video.i2vgen import _TINY as I2VGEN
 from vfusion3d.video.svd import _TINY as SVD
 
-CLIP = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "projection_dim": 32}
+CLIP = {
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "projection_dim": 32,
+}
 IMAGE_UNET = {
     "sample_size": 8,
     "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
