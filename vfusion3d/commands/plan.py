@@ -155,6 +155,7 @@ def read_run(parser: LightningArgumentParser, config: Namespace) -> RecipeRun:
         distributed="ddp" in strategy.lower(),
         sharded=strategy.lower().startswith("fsdp") or "ModelParallelStrategy" in strategy,
     )
+    architecture: ReconstructorConfig | VideoModel
     architecture = _video_model(settings, notes) if kind == _VIDEO else _architecture(settings, notes)
     return RecipeRun(run, architecture, tuple(notes))
 

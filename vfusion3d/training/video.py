@@ -242,7 +242,7 @@ class VideoFineTuner(ResumableModule):
         """Count sampled videos anew."""
         self._sampled = 0
 
-    def validation_step(self, batch: OrbitBatch, batch_idx: int) -> Tensor | None:  # type: ignore[override]
+    def validation_step(self, batch: OrbitBatch, batch_idx: int) -> Tensor | None:
         """The denoising loss at fixed levels, without dropping or noise on the picture; and sampled videos.
 
         Returns:
@@ -258,7 +258,7 @@ class VideoFineTuner(ResumableModule):
         """Count sampled videos anew."""
         self._sampled = 0
 
-    def test_step(self, batch: OrbitBatch, batch_idx: int) -> Tensor | None:  # type: ignore[override]
+    def test_step(self, batch: OrbitBatch, batch_idx: int) -> Tensor | None:
         """As validation, every orbit sampled."""
         return self._validated(batch, "test", len(batch["frames"]))
 
