@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -205,6 +206,8 @@ class VideoFineTuner(ResumableModule):
         self.resolution = getattr(data, "resolution", self.resolution)
         if stage == "fit":
             rank_zero_info(str(self.report))
+            # Encoders and codec always are.
+            warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode", UserWarning)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """As `build_optimizer`; the schedule belongs to `LearningRateRestart`."""
