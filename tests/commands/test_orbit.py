@@ -34,7 +34,7 @@ def model(tmp_path_factory) -> str:
 
 def draw(path, *boxes) -> str:
     path.parent.mkdir(exist_ok=True)
-    image = Image.new("RGB", (96, 96), "white")
+    image = Image.new("RGBA", (96, 96))  # transparent: no background to tell apart
     for box in boxes or [(25, 15, 70, 80)]:
         ImageDraw.Draw(image).ellipse(box, fill="red")
     image.save(path)
@@ -109,7 +109,7 @@ def test_interruption_leaves_nothing(tmp_path, model, monkeypatch):
         (["--steps", "0"], "--steps must be between 1 and 1000, but got 0"),
         (["--seed", "-1"], "--seed"),
         (["--guidance-image", "-1"], "--guidance-image must be between 0 and 100"),
-        (["--guidance-text", "nan"], "--guidance-text"),
+        (["--guidance-text", "101"], "--guidance-text"),
         (["--resolution", "4"], "--resolution must be between 8 and 4096, but got 4"),
         (["--elevation", "50"], "--elevation must be between 0 and 45, but got 50"),
         (["--text", "a", "b"], "--text must be one text or one for each of the 1 pictures, but got 2; put each in"),

@@ -180,7 +180,7 @@ def test_going_on_from_a_trained_model(tmp_path: Path) -> None:
     fit(again, data(samples_per_epoch=2)).save_checkpoint(tmp_path / "again.ckpt")
     about = torch.load(tmp_path / "again.ckpt", weights_only=True)["vfusion3d_video"]
     assert (about["source"], about["changes"]) == ("tiny", {"frames": FRAMES, "ray_channels": True})
-    with pytest.raises(UsageError, match="`train` is 'temporal', but .*model was trained 'all': set it to that"):
+    with pytest.raises(UsageError, match=r"`train` is 'temporal', but .*model was trained 'all': set it to that"):
         module(weights=str(tmp_path / "model"))
 
 

@@ -28,7 +28,7 @@ def generator(backbone, **options) -> OrbitGenerator:
 
 
 def picture(*boxes, size=(120, 90)) -> Image.Image:
-    drawn = Image.new("RGB", size, "white")
+    drawn = Image.new("RGBA", size)  # transparent: no background to tell apart
     for box, colour in zip(boxes, ("red", "blue"), strict=False):
         ImageDraw.Draw(drawn).ellipse(box, fill=colour)
     return drawn

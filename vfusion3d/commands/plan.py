@@ -155,6 +155,7 @@ def read_run(parser: LightningArgumentParser, config: Namespace) -> RecipeRun:
         distributed="ddp" in strategy.lower(),
         sharded=strategy.lower().startswith("fsdp") or "ModelParallelStrategy" in strategy,
     )
+    architecture: ReconstructorConfig | VideoModel
     architecture = _video_model(settings, notes) if kind == _VIDEO else _architecture(settings, notes)
     return RecipeRun(run, architecture, tuple(notes))
 
@@ -168,7 +169,9 @@ def _video_model(settings: dict[str, Any], notes: list[str]) -> VideoModel:
             f"Argument `train` must be one of {', '.join(get_args(Trained))}, but got {settings['train']!r}."
         )
     own = ("backbone", "source", "train", "rank")
-    model = VideoModel(**{name: settings[name] for name in own}, options=tuple((settings["changes"] or {}).items()))
+    options = {**(settings["changes"] or {})}
+    options |= {name: True for name in ("ray_channels", "joint_attention") if settings[name]}
+    model = VideoModel(**{name: settings[name] for name in own}, options=tuple(options.items()))
     if model.preset != model.source:
         notes.append(f"The weights {model.source} are not read; the architecture is taken to be {model.preset}.")
     return model

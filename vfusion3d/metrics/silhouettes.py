@@ -10,8 +10,7 @@ from torch import Tensor
 from vfusion3d.cameras import Cameras
 
 _WHITE = 0.03  # a channel farther than this from 1 is the object's
-_SIDE = 96  # masks are looked at with at most this many pixels a side
-_GRID = 96  # points a side of the cube that the hull is looked for in
+_SIDE = 96  # masks are looked at with at most this many pixels a side, and the hull in as many points a side
 _SPAN = 1.1  # half its side: objects are in the unit sphere, but for a little
 
 
@@ -62,10 +61,11 @@ def silhouette_coherence(masks: Tensor, cameras: Cameras) -> Tensor:
         soft = F.interpolate(soft, [max(1, round(side * scale)) for side in soft.shape[-2:]], mode="area")
     solid = (soft[:, 0] > 0.5).to(cameras.device)
     count, height, width = solid.shape
-    # A point between pixels' centres is not seen outside: grown by a pixel, masks contradict only what is certain.
+    # Points are about a pixel apart: masks grown by one contradict only what is certain.
     grown = F.max_pool2d(solid[:, None].float(), 3, 1, 1)[:, 0] > 0
 
-    axis = (torch.arange(_GRID, device=cameras.device) + 0.5) / _GRID * 2 * _SPAN - _SPAN
+    side = max(height, width)
+    axis = (torch.arange(side, device=cameras.device) + 0.5) / side * 2 * _SPAN - _SPAN
     points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).view(-1, 3)
     explained = torch.zeros_like(grown)
     for camera, mask in zip(range(count), grown, strict=True):  # those that no camera sees outside
@@ -74,7 +74,7 @@ def silhouette_coherence(masks: Tensor, cameras: Cameras) -> Tensor:
     for camera in range(count):
         index, seen = _pixels(cameras[camera], points, height, width)
         explained[camera].view(-1)[index[seen]] = True
-    # Points are about a pixel apart: those between them are explained too.
+    # What is between the points is explained too.
     explained = F.max_pool2d(explained[:, None].float(), 3, 1, 1)[:, 0] > 0
     size = solid.sum((1, 2))
     share = (explained & solid).sum((1, 2)) / size.clamp_min(1)

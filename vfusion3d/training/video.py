@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -205,6 +206,8 @@ class VideoFineTuner(ResumableModule):
         self.resolution = getattr(data, "resolution", self.resolution)
         if stage == "fit":
             rank_zero_info(str(self.report))
+            # Encoders and codec always are.
+            warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode", UserWarning)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """As `build_optimizer`; the schedule belongs to `LearningRateRestart`."""
@@ -242,7 +245,7 @@ class VideoFineTuner(ResumableModule):
         """Count sampled videos anew."""
         self._sampled = 0
 
-    def validation_step(self, batch: OrbitBatch, batch_idx: int) -> Tensor | None:  # type: ignore[override]
+    def validation_step(self, batch: OrbitBatch, batch_idx: int) -> Tensor | None:
         """The denoising loss at fixed levels, without dropping or noise on the picture; and sampled videos.
 
         Returns:
@@ -258,7 +261,7 @@ class VideoFineTuner(ResumableModule):
         """Count sampled videos anew."""
         self._sampled = 0
 
-    def test_step(self, batch: OrbitBatch, batch_idx: int) -> Tensor | None:  # type: ignore[override]
+    def test_step(self, batch: OrbitBatch, batch_idx: int) -> Tensor | None:
         """As validation, every orbit sampled."""
         return self._validated(batch, "test", len(batch["frames"]))
 

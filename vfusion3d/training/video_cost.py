@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -95,7 +95,7 @@ def video_step_cost(model: VideoModel, resolution: int, checkpointing: bool, hal
             enable_checkpointing(backbone)
         else:
             largest = 0
-        one, two = (kept_by(lambda n=n: _denoise(backbone, n, resolution), backbone, half) for n in (1, 2))  # type: ignore[misc]
+        one, two = (kept_by(partial(_denoise, backbone, count, resolution), backbone, half) for count in (1, 2))
         frames = backbone.frames or 16
         encoding = _operations(lambda: backbone.codec.encode(torch.empty(1, 1, 3, resolution, resolution)))
     share = report.parameters / report.all_parameters
@@ -121,7 +121,8 @@ def _denoise(backbone: VideoBackbone, count: int, resolution: int) -> Tensor:
     with torch.no_grad():
         conditioning = backbone.condition(torch.empty(count, 3, resolution, resolution))
     inputs = torch.empty(count, frames, backbone.codec.channels, side, side)
-    return backbone(inputs, torch.empty(count), conditioning)
+    raw: Tensor = backbone(inputs, torch.empty(count), conditioning)
+    return raw
 
 
 def _operations(call: Any) -> float:
