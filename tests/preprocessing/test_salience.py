@@ -92,3 +92,9 @@ def test_what_is_no_single_whole_object_is_refused(alpha, words):
 def test_small_parts_and_dust_do_not_make_it_several_objects():
     check_single_object(boxes(LARGE, DUST, (30, 60, 100, 130)))  # a flame of a fifth of the dragon
     check_single_object(np.zeros((64, 64)))
+
+
+def test_a_tip_that_reaches_the_edge_is_warned_of_but_not_refused():
+    tip = boxes((20, 100, 20, 80), (57, 63, 0, 20))  # 6 of 80 rows
+    assert "may be cut off" in object_warnings(tip)[0]
+    check_single_object(tip)

@@ -16,6 +16,7 @@ MAIN_SHARE = 0.1  # of the largest part's area: what is smaller is no object of 
 SMALL_SIDE = 48  # pixels along the object's longer side
 RIVAL_SHARE = 0.25  # of the largest part's area: what is larger may well be an object of its own
 CONTACT_SHARE = 0.05  # of the object's extent along an edge of the picture
+CUT_SHARE = 0.1  # likewise: a flame's tip or the end of a surfboard stays below, a bust or half a rocket is far above
 
 
 def main_parts(mask: np.ndarray, share: float = MAIN_SHARE) -> tuple[np.ndarray, int]:
@@ -87,7 +88,7 @@ def check_single_object(alpha: np.ndarray, name: str = "The picture") -> None:
     anyway = "or take it as it is with --no-check (argument `check=False`)"
     if count > 1:
         raise InputImageError(f"{name} shows {count} separate objects; crop it to one of them, {anyway}.")
-    edges = _edges_touched(labels > 0)
+    edges = _edges_touched(labels > 0, CUT_SHARE)
     if edges:
         raise InputImageError(
             f"{name} shows an object that is cut off at the {_listed(edges)} edge; use a picture with some room "
@@ -99,10 +100,10 @@ def _listed(words: list[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def _edges_touched(mask: np.ndarray) -> list[str]:
+def _edges_touched(mask: np.ndarray, share: float = CONTACT_SHARE) -> list[str]:
     """Edges of the picture along which the object lies. A picture cropped to the object's box is no cut."""
     along = {"left": mask[:, 0], "right": mask[:, -1], "top": mask[0], "bottom": mask[-1]}
     if all(line.any() for line in along.values()):
         return []
     extents = {"left": mask.any(1), "right": mask.any(1), "top": mask.any(0), "bottom": mask.any(0)}
-    return [edge for edge, line in along.items() if line.sum() > CONTACT_SHARE * extents[edge].sum()]
+    return [edge for edge, line in along.items() if line.sum() > share * extents[edge].sum()]

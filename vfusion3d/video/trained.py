@@ -161,7 +161,7 @@ def load_video_model(name_or_path: str | Path) -> VideoBackbone:
     try:
         backbone = create_backbone(config.backbone, config.source, **config.options)
         choose_trainable(backbone, config.train, config.rank)
-    except UsageError as error:
+    except (UsageError, CheckpointError) as error:
         raise CheckpointError(f"The model of {folder / CONFIG} cannot be built: {error}") from error
     state = _read_weights(folder / WEIGHTS)
     try:
