@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
 import pytest
 import torch
 
 from tests.metrics.noise_ball import ball_views
 from vfusion3d.cameras import orbit
-from vfusion3d.errors import MissingExtraError
+from vfusion3d.errors import MissingExtraError, VFusion3DError
 from vfusion3d.metrics import SfmConsistency, find_cameras, rotation_errors, sfm_figures
 
 pycolmap = pytest.mark.skipif(importlib.util.find_spec("pycolmap") is None, reason="needs pycolmap")
@@ -52,14 +53,37 @@ def test_an_orbit_is_found_again():
 
 
 @pycolmap
-def test_what_cannot_be_found_counts_as_nothing():
-    cameras = orbit(views=4)
+def test_what_has_no_features_counts_as_nothing():
     metric = SfmConsistency()
-    metric.update(torch.ones(1, 4, 3, 64, 64), torch.tensor([0]), cameras.unsqueeze(0))
+    metric.update(torch.ones(1, 4, 3, 64, 64), torch.tensor([0]), orbit(views=4).unsqueeze(0))
     assert {name: float(value) for name, value in metric.compute().items()} == dict.fromkeys(metric.NAMES, 0.0)
-    with pytest.warns(UserWarning, match=r"took more than 0.01 seconds"):
-        late = sfm_figures(torch.ones(4, 3, 64, 64), cameras, timeout=0.01)
-    assert late["sfm_registered"] == 0
+
+
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [
+        ("import time; time.sleep(60)", r"took more than 0.5 seconds; its frames count as not registered"),
+        ("import os; os.abort()", r"crashed \(signal 6\)"),
+    ],
+)
+def test_a_hang_or_crash_counts_as_nothing(does, said, monkeypatch, tmp_path):
+    pretend(does, monkeypatch, tmp_path)
+    with pytest.warns(UserWarning, match=said):
+        figures = sfm_figures(torch.ones(4, 3, 16, 16), orbit(views=4), timeout=0.5 if "sleep" in does else 60)
+    assert figures == {"sfm_registered": 0, "sfm_within": 0, "sfm_pass": 0}
+
+
+def test_another_pycolmap_is_no_bad_orbit(monkeypatch, tmp_path):
+    pretend("raise AttributeError('no such option')", monkeypatch, tmp_path)
+    with pytest.raises(VFusion3DError, match=r"did not run \(AttributeError: no such option\); is pycolmap 4"):
+        find_cameras(torch.ones(2, 3, 8, 8), torch.ones(2, 4))
+
+
+def pretend(code: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let the process import another pycolmap."""
+    (folder / "pycolmap.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
 
 
 def test_the_extra_is_named(monkeypatch):

@@ -80,7 +80,7 @@ def _relaxed(seed: int) -> Any:
     """Options for few pictures that are 22.5 degrees apart: known lenses, and fewer matches are enough.
 
     Most points are seen by two frames only, which the defaults ignore. Points of true renders are off by a fifth of a
-    pixel; the default limits, twice these, also let objects pass that change shape from frame to frame.
+    pixel; the default limits, twice these and more, also let objects pass that change shape from frame to frame.
     """
     options = pycolmap.IncrementalPipelineOptions()
     options.num_threads, options.random_seed, options.extract_colors = 1, seed, False
