@@ -82,7 +82,7 @@ class VideoBackbone(nn.Module, ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
     """Architectures by name; those without weights of their own start from random ones."""
 
-    denoiser: nn.Module
+    denoiser: Any  # a network of diffusers, whose configurations have no types
     codec: LatentCodec
     process: DiffusionProcess
     frames: int | None = 16

@@ -86,8 +86,9 @@ class KLCodec(LatentCodec):
 
     def __init__(self, vae: AutoencoderKL | AutoencoderKLTemporalDecoder) -> None:
         super().__init__()
-        self.vae, self.scale, self.channels = vae, vae.config.scaling_factor, vae.config.latent_channels
-        self.factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.vae: Any = vae
+        self.scale, self.channels = self.vae.config.scaling_factor, self.vae.config.latent_channels
+        self.factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.freeze()
 
     def encode_frames(self, pictures: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ class EmuBackbone(VideoBackbone):
         cls.check_options(changes)
         settings = cls.preset_of(preset)
         codec = released_codec(AutoencoderKL) if preset == "released" else PixelCodec(4 if preset == "nano" else 2)
-        unet = UNet3DConditionModel(**settings, in_channels=2 * codec.channels + 1, out_channels=codec.channels)
+        unet: Any = UNet3DConditionModel(**settings, in_channels=2 * codec.channels + 1, out_channels=codec.channels)
         temporal_identity(unet)
         model = cls(unet, codec, ByteText(unet.config.cross_attention_dim), **changes)
         model.licence = NO_LICENCE
@@ -96,6 +96,7 @@ class EmuBackbone(VideoBackbone):
         folder = find_model(source, ("unet", "vae", "text_encoder", "tokenizer"))
         codec = KLCodec(load_component(folder, "vae", AutoencoderKL))
         text_encoder = ClipText(load_component(folder, "text_encoder", CLIPTextModel), load_tokenizer(folder))
+        unet: Any
         from_image = class_of(folder, "unet") == UNet2DConditionModel.__name__
         if from_image:
             unet = unet_from_image(load_component(folder, "unet", UNet2DConditionModel), codec.channels)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from diffusers.models.embeddings import get_timestep_embedding
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
 from vfusion3d.video.frozen import Frozen
@@ -64,7 +64,7 @@ class ClipText(TextEncoder):
         tokenizer: Its tokenizer; captions are cut to the length that the model takes.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Any) -> None:
+    def __init__(self, model: Any, tokenizer: Any) -> None:
         super().__init__()
         self.model, self.tokenizer, self.width = model, tokenizer, model.config.hidden_size
         self.freeze()
@@ -72,7 +72,7 @@ class ClipText(TextEncoder):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.model.parameters()).device
+        return self.model.device  # type: ignore[no-any-return]
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """As Stable Diffusion's pipelines do."""
@@ -93,6 +93,7 @@ class ByteText(TextEncoder):
     """
 
     codes: Tensor
+    places: Tensor
 
     def __init__(self, width: int, length: int = 32) -> None:
         super().__init__()
@@ -141,7 +142,7 @@ class ClipImage(ImageEncoder):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         resize: Resize = "bilinear",
         mean: Sequence[float] = CLIP_MEAN,
         std: Sequence[float] = CLIP_STD,

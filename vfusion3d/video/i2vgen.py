@@ -77,7 +77,7 @@ class I2VGenBackbone(VideoBackbone):
     def from_preset(cls, preset: str, **changes: Any) -> I2VGenBackbone:
         """Random weights; encoders without any, and the pixels as latents but in ``released``."""
         cls.check_options(changes)
-        unet = I2VGenXLUNet(**cls.preset_of(preset))
+        unet: Any = I2VGenXLUNet(**cls.preset_of(preset))
         codec = released_codec(AutoencoderKL) if preset == "released" else PixelCodec(1, channels=_CHANNELS)
         width = unet.config.cross_attention_dim
         model = cls(unet, codec, ByteText(width), PooledImage(width), **changes)

@@ -56,8 +56,9 @@ def unet_from_image(image: UNet2DConditionModel, channels: int = 4) -> UNet3DCon
     Raises:
         CheckpointError: if the image U-Net is not built as Stable Diffusion 2.1's.
     """
-    if image.config.in_channels != channels:
-        raise _unlike(f"has {image.config.in_channels} input channels, for latents of {channels}")
+    found = image.config["in_channels"]
+    if found != channels:
+        raise _unlike(f"has {found} input channels, for latents of {channels}")
     unet = UNet3DConditionModel(**_video_settings(dict(image.config)))
     temporal_identity(unet)
     _copy(unet, image.state_dict())
@@ -67,12 +68,12 @@ def unet_from_image(image: UNet2DConditionModel, channels: int = 4) -> UNet3DCon
 def with_input_channels(unet: UNet3DConditionModel, channels: int) -> UNet3DConditionModel:
     """The same U-Net with more input channels, of zero weight."""
     with torch.device("meta"):
-        wider = UNet3DConditionModel.from_config(unet.config, in_channels=channels)
+        wider: Any = UNet3DConditionModel.from_config(unet.config, in_channels=channels)
     state = unet.state_dict()
     weight = state["conv_in.weight"]
     state["conv_in.weight"] = torch.cat([weight, weight.new_zeros(len(weight), channels - weight.shape[1], 3, 3)], 1)
     wider.load_state_dict(state, assign=True)
-    return wider
+    return wider  # type: ignore[no-any-return]
 
 
 def _video_settings(image: dict[str, Any]) -> dict[str, Any]:

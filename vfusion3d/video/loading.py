@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import diffusers
 import torch
-import transformers
+from diffusers.utils import logging as diffusers_logging
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 from torch import nn
+from transformers import CLIPTokenizer
+from transformers.utils import logging as transformers_logging
 
 from vfusion3d.errors import CheckpointError
 from vfusion3d.hub import hub_answers, hub_errors
@@ -138,7 +139,7 @@ def load_component(folder: Path, component: str, kind: type[M], dtype: torch.dty
     return (model.float() if dtype == torch.float32 else model).eval()  # type: ignore[attr-defined, no-any-return]
 
 
-def load_tokenizer(folder: Path, kind: Any = transformers.CLIPTokenizer) -> Any:
+def load_tokenizer(folder: Path, kind: Any = CLIPTokenizer) -> Any:
     """The tokenizer in ``tokenizer/``.
 
     Args:
@@ -207,19 +208,19 @@ def _weight_files(path: Path) -> Collection[Path]:
 @contextmanager
 def _silent() -> Iterator[None]:
     """Keep both libraries from printing what `load_component` says itself."""
-    libraries = [diffusers.utils.logging, transformers.utils.logging]
+    libraries: list[Any] = [diffusers_logging, transformers_logging]
     levels = [library.get_verbosity() for library in libraries]
-    bars = transformers.utils.logging.is_progress_bar_enabled()
+    bars = transformers_logging.is_progress_bar_enabled()
     try:
         for library in libraries:
             library.set_verbosity_error()
-        transformers.utils.logging.disable_progress_bar()
+        transformers_logging.disable_progress_bar()
         yield
     finally:
         for library, level in zip(libraries, levels, strict=True):
             library.set_verbosity(level)
         if bars:
-            transformers.utils.logging.enable_progress_bar()
+            transformers_logging.enable_progress_bar()
 
 
 @functools.cache

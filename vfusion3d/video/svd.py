@@ -89,7 +89,7 @@ class SvdBackbone(VideoBackbone):
         settings = cls.preset_of(preset)
         codec = released_codec(AutoencoderKLTemporalDecoder) if preset == "released" else PixelCodec()
         channels = {"in_channels": 2 * codec.channels, "out_channels": codec.channels}
-        unet = UNetSpatioTemporalConditionModel(**settings, **channels)
+        unet: Any = UNetSpatioTemporalConditionModel(**settings, **channels)
         model = cls(unet, codec, PooledImage(unet.config.cross_attention_dim), **changes)
         model.licence = NO_LICENCE
         return model.eval()
@@ -194,7 +194,7 @@ class PerFrameCamera(nn.Module):
         return arguments, {**named, "temb": named["temb"] + self(self.angles)}
 
 
-def add_cameras(unet: UNetSpatioTemporalConditionModel) -> None:
+def add_cameras(unet: Any) -> None:
     """Let a U-Net read cameras: diffusers embeds the time once for all frames, but its blocks take one for each."""
     cameras = PerFrameCamera(unet.config.addition_time_embed_dim, unet.time_embedding.linear_2.out_features)
     unet.add_module(CAMERAS, cameras)
