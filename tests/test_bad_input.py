@@ -32,7 +32,7 @@ RECIPE = {
     },
     "resolution": {"resolutions": [16], "epochs": [1]},
 }
-PROGRESS = re.compile(r"/(s|mesh|chunk|part|view)\]\s*$")
+PROGRESS = re.compile(r"/(s|mesh|chunk|part|view|step)\]\s*$")
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +168,15 @@ def test_models(complain, tmp_path, model, words):
         ("render nan.obj --output OUT --views 0", "`views` must be at least 1, but got 0"),
         ("render nan.obj --output file --views 1", "'file' ... a file is in the way"),
         ("", "no command was given; name one"),
+        ("orbit ball.png --output OUT --model ./nowhere", "Unknown video model './nowhere': give ... video.json"),
+        ("orbit ball.png --output OUT --model model", "model holds no video.json ... vfusion3d export"),
+        ("orbit ball.png --output OUT --model emu:huge", "no folder 'huge' ... owner/name on the Hugging Face hub"),
+        ("orbit ball.png --output OUT --model sora:tiny", "`backbone` must be one of emu, i2vgen, svd, wan ... 'sora'"),
+        ("orbit ball.png --output OUT --text a b", "--text must be one text or one for each of the 1 pictures"),
+        ("orbit ball.png --output OUT --steps many", "steps: expected int, but got many"),
+        ("orbit ball.png --output OUT --profile square", "--profile: invalid choice: 'square'"),
+        ("orbit ball.png --output file --model emu:tiny", "'file' ... a file is in the way ... another folder"),
+        ("orbit ball.png", "required: output; see `vfusion3d orbit --help`"),
         ("paint ball.png", "unknown command 'paint': use one of reconstruct"),
     ],
 )
@@ -276,7 +285,7 @@ def test_a_bug_while_building_is_no_bad_input(files, monkeypatch):
         main(["fit", "--config", "good.yaml"])
 
 
-@pytest.mark.parametrize("command", ["reconstruct", "render", "fit", "validate"])
+@pytest.mark.parametrize("command", ["reconstruct", "orbit", "render", "fit", "validate"])
 def test_help(command, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["vfusion3d"])
     with pytest.raises(SystemExit) as stop:

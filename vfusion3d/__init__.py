@@ -23,6 +23,7 @@ _PUBLIC = {
     "ReconstructorTraining": "vfusion3d.training",
     "VideoFineTuner": "vfusion3d.training.video",
     "OrbitVideoDataModule": "vfusion3d.data",
+    "ProceduralOrbitDataModule": "vfusion3d.data",
     "OrbitGenerator": "vfusion3d.video",
     "RenderedDataModule": "vfusion3d.data",
     "SyntheticDataModule": "vfusion3d.data",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "reconstruct": "one picture (or many) to a textured 3D asset",
+    "orbit": "one picture (or many) to a video around the object",
     "render": "meshes to posed views",
     "data": "convert, check and look at scene folders",
     "export": "a training checkpoint to a model folder",

@@ -140,6 +140,14 @@ def result_folder(path: str | Path, overwrite: bool = False, marker: str = "repo
             raise
 
 
+def carry_over(folder: Path, partial: Path) -> None:
+    """Copy into a result that is being made what else its predecessor's folder holds, so that it is not lost."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if not (partial / path.name).exists():
+            copy = shutil.copytree if path.is_dir() else shutil.copy2
+            copy(path, partial / path.name)
+
+
 def check_replaceable(path: Path, overwrite: bool, marker: str = "report.json") -> None:
     """Check that a result may be written at ``path``.
 

@@ -22,11 +22,8 @@ from vfusion3d.preprocessing import (
     EXTENT,
     FOV,
     Window,
-    read_picture,
-    recentre,
-    remove_background,
+    centre_picture,
     source_camera,
-    to_rgba,
     window_focal,
 )
 from vfusion3d.rendering.isosurface import Progress, SurfaceMesh
@@ -256,19 +253,14 @@ class ImageTo3DPipeline:
         background_weights: str | Path | None = None,
     ) -> PreparedPicture:
         """Read, cut out and recentre one picture; see `__call__`."""
-        if isinstance(picture, Image.Image):
-            name, whole = "The picture", to_rgba(picture)
-        else:
-            name, whole = f"Picture '{picture}'", read_picture(picture)
         config = self.model.config
-        cutout = remove_background(whole, name, background, background_weights)
-        rgba, window = recentre(cutout.rgba, config.image_size, border, name)
-        focal = None if fov is None else window_focal(fov, whole.size, window)
+        centred = centre_picture(picture, config.image_size, border, background, background_weights)
+        focal = None if fov is None else window_focal(fov, centred.size, centred.window)
         camera = source_camera(elevation, border, self.fov, self.extent, focal)
-        warnings = cutout.warnings
+        warnings = centred.warnings
         if fov is not None and config.source_frame == "fixed":
             warnings += (f"The model '{config.name}' assumes one fixed camera: the field of view has no effect.",)
-        return PreparedPicture(rgba, camera, window, cutout.method, warnings)
+        return PreparedPicture(centred.rgba, camera, centred.window, centred.background, warnings)
 
     def reconstruct(self, pictures: Sequence[PreparedPicture]) -> list[Reconstruction]:
         """Run the model on prepared pictures, in one batch."""

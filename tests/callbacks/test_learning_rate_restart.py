@@ -55,7 +55,7 @@ def test_epochs_are_counted_in_delivered_batches_and_warm_up_in_optimiser_steps(
     schedule = LearningRateRestart(1.0, [100], warmup_steps=4)
     rates = []
     for _ in range(6):
-        schedule.on_train_batch_start(trainer, module, {"images": [None] * 4}, 0)
+        schedule.on_train_batch_start(trainer, module, {"sample": [None] * 4}, 0)
         rates.append(optimizer.param_groups[0]["lr"])
         module.samples_seen += 4
     assert rates == pytest.approx([0.25, 0.25, 0.5, 0.5, 0.75, 0.75])

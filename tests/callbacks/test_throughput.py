@@ -21,7 +21,7 @@ class Run:
     def step(self, seconds, samples=8, accumulate=False):
         self.now += seconds
         self.trainer.global_step += not accumulate
-        self.callback.on_train_batch_end(self.trainer, self.module, None, {"images": [None] * samples}, 0)
+        self.callback.on_train_batch_end(self.trainer, self.module, None, {"sample": [None] * samples}, 0)
 
     def validate(self, seconds):
         self.callback.on_validation_start(self.trainer, self.module)

@@ -143,7 +143,7 @@ def test_bad_checkpoints_are_one_sentence_and_leave_nothing(run, tmp_path, capsy
         ("missing", "does not exist or may not be read; check the path."),
         ("text", "is truncated or was not written by a training run; give a .ckpt file of a run."),
         ("partial", "is truncated or was not written by a training run; give a .ckpt file of a run."),
-        ("foreign", "was written by another module than ReconstructorTraining, which alone is exported; give"),
+        ("foreign", "another module than ReconstructorTraining and VideoFineTuner, which alone are exported; give"),
         ("fewer", "(1 missing, unexpected or of another shape, for example decoder.positions); give"),
     ):
         path = tmp_path / f"{name}.ckpt"

@@ -9,7 +9,8 @@ import trimesh
 from PIL import Image, ImageDraw
 
 from vfusion3d import ImageTo3DPipeline, ReconstructorConfig, TriplaneReconstructor
-from vfusion3d.commands.reconstruct import FORMATS, build_parser, folder_names, run
+from vfusion3d.commands.per_picture import folder_names
+from vfusion3d.commands.reconstruct import FORMATS, build_parser, run
 from vfusion3d.data.scenes import Scene
 from vfusion3d.errors import CheckpointError, OutputError, UsageError
 from vfusion3d.meshes.writers import MILLIMETRES

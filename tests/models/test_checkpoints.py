@@ -157,7 +157,7 @@ def test_hub_name_while_offline(tmp_path):
 
 def answer(monkeypatch, reply):
     """A hub that answers, and whose downloads are ``reply(file, local_files_only)``."""
-    monkeypatch.setattr("vfusion3d.models.checkpoints.get_hf_file_metadata", lambda *arguments, **options: None)
+    monkeypatch.setattr("vfusion3d.hub.get_hf_file_metadata", lambda *arguments, **options: None)
     monkeypatch.setattr(
         "vfusion3d.models.checkpoints.hf_hub_download",
         lambda name, file, *, local_files_only, **options: reply(file, local_files_only),
@@ -181,7 +181,7 @@ def test_without_network_the_hub_is_asked_once(saved, monkeypatch):
         return f"{saved[1]}/{file}"
 
     answer(monkeypatch, cached)
-    monkeypatch.setattr("vfusion3d.models.checkpoints.get_hf_file_metadata", silence)
+    monkeypatch.setattr("vfusion3d.hub.get_hf_file_metadata", silence)
     assert TriplaneReconstructor.from_pretrained("some/body").config == saved[0].config
     assert len(questions) == 1 and questions[0] <= 10
 

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from vfusion3d.alpha import over_white
-from vfusion3d.cameras import focal_from_fov, fov_from_focal
+from vfusion3d.cameras import Rig, fit_radius, focal_from_fov, fov_from_focal
 from vfusion3d.errors import InputImageError, UsageError
 from vfusion3d.preprocessing import (
     EXTENT,
@@ -12,6 +12,7 @@ from vfusion3d.preprocessing import (
     crop_window,
     object_window,
     recentre,
+    rig_border,
     source_camera,
     window_focal,
 )
@@ -124,3 +125,10 @@ def test_an_impossible_field_of_view():
         window_focal(180, (100, 100), Window(0, 0, 100))
     with pytest.raises(UsageError, match=r"the camera would stand 0\.63 from the centre"):
         source_camera(focal=window_focal(120, (100, 100), Window(0, 0, 100)))
+
+
+def test_a_rigs_border_is_the_one_with_which_a_recentred_picture_has_the_rigs_camera():
+    for fov in (30.0, 40.0, 60.0):
+        camera = source_camera(border=rig_border(Rig(fit_radius(fov), fov)), fov=fov)
+        assert camera.intrinsics[0].item() == pytest.approx(focal_from_fov(fov))
+    assert rig_border(Rig(1.2, 40.0)) == 0.0 and rig_border(Rig(100.0, 40.0)) == 0.45  # too near, too far

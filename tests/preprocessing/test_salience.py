@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from vfusion3d.preprocessing.salience import main_parts, object_warnings, salient_alpha
+from vfusion3d.errors import InputImageError
+from vfusion3d.preprocessing.salience import check_single_object, main_parts, object_warnings, salient_alpha
 
 
 def boxes(*places, size=(120, 160)) -> np.ndarray:
@@ -73,3 +74,27 @@ def test_small_objects():
 def test_each_is_one_sentence(alpha):
     for warning in object_warnings(alpha):
         assert warning.endswith(".") and "\n" not in warning and warning.count(". ") == 0
+
+
+@pytest.mark.parametrize(
+    ("alpha", "words"),
+    [
+        (boxes(LARGE, SECOND), "Picture 'a.png' shows 2 separate objects; crop it to one of them, or take it as it is"),
+        (boxes((20, 120, 20, 80)), "is cut off at the bottom edge; use a picture with some room"),
+        (boxes((0, 100, 20, 160)), "is cut off at the right and top edge;"),
+    ],
+)
+def test_what_is_no_single_whole_object_is_refused(alpha, words):
+    with pytest.raises(InputImageError, match=words):
+        check_single_object(alpha, "Picture 'a.png'")
+
+
+def test_small_parts_and_dust_do_not_make_it_several_objects():
+    check_single_object(boxes(LARGE, DUST, (30, 60, 100, 130)))  # a flame of a fifth of the dragon
+    check_single_object(np.zeros((64, 64)))
+
+
+def test_a_tip_that_reaches_the_edge_is_warned_of_but_not_refused():
+    tip = boxes((20, 100, 20, 80), (57, 63, 0, 20))  # 6 of 80 rows
+    assert "may be cut off" in object_warnings(tip)[0]
+    check_single_object(tip)

@@ -15,6 +15,7 @@ from vfusion3d.commands.plan import read_run
 from vfusion3d.models import TriplaneReconstructor
 from vfusion3d.recipes import ROOT, find_recipe, read_recipe
 from vfusion3d.training.plan import plan_run
+from vfusion3d.video.registry import backbone_class
 
 COMMENTED = [name for name in EVERY if not re.search(r"nano/(reconstructor|checkpoint)", name)]
 
@@ -45,6 +46,12 @@ def test_every_row_of_the_tables_is_there():
     assert len(small) == 3 + 5 + 1 + 2
 
 
+def is_video(name):
+    """Whether a recipe, or the one below it, trains a video model."""
+    recipe = read_recipe(name)
+    return "/video_" in (recipe.base or name)
+
+
 @cache
 def built(config):
     with torch.device("meta"):
@@ -63,6 +70,12 @@ def test_parsed_dumped_planned_and_built(name, plan_parser, tmp_path, monkeypatc
     recipe = read_run(plan_parser, parsed)
     plan = plan_run(recipe.run)
     assert plan.steps > 0 and plan.stages[-1].epochs[1] == recipe.run.max_epochs
+    if is_video(name):  # built by what counts its cost; see test_video_cost.py for full size
+        assert recipe.config.preset in backbone_class(recipe.config.backbone).presets
+        assert plan.images_per_step == 16 * plan.total_batch
+        if "/nano/" not in name:
+            assert plan.total_batch == 240 and plan.steps == 20_800 and plan.stages[0].learning_rate == (1e-5, 1e-5)
+        return
     assert built(recipe.config) == (452_135_700 if recipe.config.encoder == "dinov2" else built(recipe.config)) > 0
     if "/paper/" in name or "/ablations/" in name:
         assert plan.total_batch == 1024 and plan.images_per_step == 4096
@@ -98,10 +111,10 @@ def test_step_matched_rows_take_the_full_sets_steps(plan_parser):
 
 
 def tiny(name):
-    """The nano twin of a recipe with the same overlay, as a mapping with tiny numbers; None if it is no such recipe."""
+    """The nano twin of a reconstructor's recipe with the same overlay, as names; None if it is no such recipe."""
     recipe = read_recipe(name)
     base = recipe.base or name
-    if "/paper/" not in base:
+    if "/paper/" not in base or is_video(name):
         return None
     return ["recipes/nano/" + base.rsplit("/", 1)[1], *([name] if recipe.base else [])]
 
@@ -147,7 +160,8 @@ def test_nano_twins_run_two_steps(plan_parser, shards, tmp_path, monkeypatch):
         if names := tiny(name):
             document = yaml.safe_load(plan_parser.dump(plan_parser.parse_args(options(names)), skip_none=False))
             runs.setdefault(json.dumps(shrink(document, shards), sort_keys=True), []).append(name)
-    assert sum(len(names) for names in runs.values()) == len([n for n in EVERY if re.search("paper|ablations", n)])
+    others = [name for name in EVERY if re.search("paper|ablations", name) and not is_video(name)]
+    assert sum(len(names) for names in runs.values()) == len(others)
     assert 8 <= len(runs) <= 16
     for text, names in runs.items():
         (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(json.loads(text)))
@@ -161,3 +175,25 @@ def test_nano_twins_run_two_steps(plan_parser, shards, tmp_path, monkeypatch):
         after = list(ready.model.parameters())
         assert all(p.isfinite().all() for p in after), names
         assert any((a != b).any() for a, b in zip(before, after, strict=True)), names
+
+
+@pytest.mark.parametrize("name", ["video_emu", "video_svd", "video_wan_lora"])
+def test_nano_video_models_take_two_steps(name, plan_parser, tmp_path, monkeypatch):
+    """As they are, but for sizes; the twin has the keys of the paper's recipe."""
+    import lightning.pytorch
+
+    monkeypatch.chdir(tmp_path)
+    paper, nano = (
+        yaml.safe_load(find_recipe(f"recipes/{folder}/{name}.yaml").read_text()) for folder in ("paper", "nano")
+    )
+    assert paper["model"]["init_args"].keys() == nano["model"]["init_args"].keys()
+    small = ["--data.init_args.resolution", "16", "--data.init_args.samples_per_epoch", "4", "--total_batch", "2"]
+    small += ["--data.init_args.batch_size", "2", "--data.init_args.val_samples", "1", "--trainer.max_epochs", "1"]
+    small += ["--model.init_args.sampling.steps", "1", "--model.init_args.sampling.videos", "1"]
+    small += ["--trainer.accelerator", "cpu", "--trainer.logger", "false", "--trainer.enable_progress_bar", "false"]
+    parsed = plan_parser.parse_args([*options([f"recipes/nano/{name}.yaml"]), *small, "--learning_rate", "null"])
+    ready = plan_parser.instantiate_classes(parsed)
+    trainer = lightning.pytorch.Trainer(**ready.trainer.as_dict())
+    trainer.fit(ready.model, ready.data)
+    assert trainer.global_step == 2 and float(trainer.callback_metrics["val/psnr"]) > 0
+    assert len(list(tmp_path.rglob("orbits_0000002.png"))) == 1

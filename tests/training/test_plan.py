@@ -61,7 +61,7 @@ def test_rates_are_those_that_the_callback_sets():
     seen = []
     for step in range(9):
         module.samples_seen = 4 * step
-        schedule.on_train_batch_start(trainer, module, {"images": [0] * 4}, step)
+        schedule.on_train_batch_start(trainer, module, {"sample": [0] * 4}, step)
         seen.append(group["lr"])
     stages = ResolutionSchedule([128] * 9, [1 / 3] * 9)
     run = RunSettings(13, 3, batch_size=4, stages=stages, rates=schedule)

@@ -5,6 +5,7 @@ from vfusion3d.callbacks.collapse_alarm import CollapseAlarm
 from vfusion3d.callbacks.export_model import ExportModel
 from vfusion3d.callbacks.learning_rate_restart import LearningRateRestart
 from vfusion3d.callbacks.novel_views import NovelViewSheets
+from vfusion3d.callbacks.orbit_sheets import OrbitSheets
 from vfusion3d.callbacks.resolution_schedule import ResolutionSchedule
 from vfusion3d.callbacks.save_on_sigterm import SaveOnSigterm
 from vfusion3d.callbacks.skip_nonfinite import SkipNonFinite
@@ -17,6 +18,7 @@ __all__ = [
     "ExportModel",
     "LearningRateRestart",
     "NovelViewSheets",
+    "OrbitSheets",
     "ResolutionSchedule",
     "SaveOnSigterm",
     "SkipNonFinite",

@@ -38,7 +38,7 @@ def samples_seen(module: LightningModule) -> int:
 
 def samples_per_step(trainer: Trainer, batch: Any) -> int:
     """Training samples of one optimiser step over all processes, given a batch."""
-    return len(batch["images"]) * trainer.world_size * trainer.accumulate_grad_batches
+    return len(batch["sample"]) * trainer.world_size * trainer.accumulate_grad_batches
 
 
 def samples_before_step(trainer: Trainer, module: LightningModule, batch: Any) -> int:

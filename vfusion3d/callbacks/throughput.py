@@ -48,7 +48,7 @@ class Throughput(Callback):
     ) -> None:
         """Log. The first step of a process, which starts workers and compiles, only starts the clock."""
         now = time.perf_counter()
-        samples = len(batch["images"]) * trainer.world_size
+        samples = len(batch["sample"]) * trainer.world_size
         self._steps.append((now - self._paused, samples + (self._steps[-1][1] if self._steps else 0)))
         if self._start is None:
             self._start = now, trainer.global_step

@@ -462,6 +462,7 @@ def _pack(args: Any) -> int:
     from vfusion3d.data.packing import fit_rig, procedural_items, procedural_key, procedural_rig, scene_items
     from vfusion3d.data.scenes import Scene
     from vfusion3d.data.shard_writer import ShardWriter
+    from vfusion3d.data.views_dataset import SceneItems
 
     if bool(args.scenes) == (args.procedural is not None):
         raise UsageError("Name scene folders or --procedural N, one of both.")
@@ -475,7 +476,10 @@ def _pack(args: Any) -> int:
 
     if args.procedural is None:
         folders = _scenes(args.scenes)
-        rig = fit_rig([Scene.load(folder) for folder in folders]) if args.orbit else None
+        rig = None
+        if args.orbit:
+            scenes = SceneItems([Scene.load(folder) for folder in folders])
+            rig = fit_rig([scenes], "pack it without --orbit, which keeps its cameras")
         writer = ShardWriter(args.output, rig, args.shard_size)
         there = sum(folder.name in writer.keys for folder in folders)
         items, total = scene_items(folders, rig, frozenset(writer.keys), fail), len(folders)

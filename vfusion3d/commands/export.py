@@ -14,11 +14,12 @@ def build_parser() -> ArgumentParser:
     """The parser of ``vfusion3d export``."""
     parser = ArgumentParser(
         prog="vfusion3d export",
-        description="Turn a training checkpoint (.ckpt) into a folder that `vfusion3d reconstruct --model`, "
-        "TriplaneReconstructor.from_pretrained and the Hugging Face hub take: config.json, model.safetensors and a "
-        "model card, README.md, that says what the checkpoint knows of its training. Nothing in the checkpoint is "
-        "run. Example: vfusion3d export runs/nano/lightning_logs/version_0/checkpoints/last.ckpt --output my-model "
-        "--half --license Apache-2.0",
+        description="Turn a training checkpoint (.ckpt) into a folder. Of a reconstructor: config.json and "
+        "model.safetensors, for `vfusion3d reconstruct --model`, TriplaneReconstructor.from_pretrained and the Hugging "
+        "Face hub. Of a video model: video.json and trained.safetensors, for `vfusion3d orbit --model`, "
+        "OrbitGenerator.from_pretrained and the hub. Both with a model card, README.md, that says what the checkpoint "
+        "knows of its training. Nothing in the checkpoint is run. Example: vfusion3d export "
+        "runs/nano/lightning_logs/version_0/checkpoints/last.ckpt --output my-model --half --license Apache-2.0",
     )
     add = parser.add_argument
     add("checkpoint", metavar="CKPT", help=".ckpt file of a run of `vfusion3d fit`")
@@ -42,6 +43,13 @@ def run(args: Any) -> int:
     Raises:
         VFusion3DError: if the checkpoint or the folder cannot be used.
     """
+    from vfusion3d.training.checkpoint_io import read_checkpoint
+    from vfusion3d.training.video import VIDEO
+
+    return _export_video(args) if VIDEO in read_checkpoint(args.checkpoint) else _export_reconstructor(args)
+
+
+def _export_reconstructor(args: Any) -> int:
     from vfusion3d.models.checkpoints import WEIGHTS
     from vfusion3d.training.export import export_model, load_trained
 
@@ -54,5 +62,21 @@ def run(args: Any) -> int:
     say(
         f"{output}: {model.config.name}, {model.parameter_count() / 1e6:.1f} M weights{average}, {size:.1f} MiB, "
         f"licence {model.config.license}; use it with `vfusion3d reconstruct PICTURE --model {output}`."
+    )
+    return 0
+
+
+def _export_video(args: Any) -> int:
+    from vfusion3d.training.export_video import load_trained_video
+    from vfusion3d.video.trained import CONFIG, WEIGHTS, save_video_model
+
+    output = Path(args.output)
+    check_replaceable(output, args.overwrite, marker=CONFIG)
+    backbone, config = load_trained_video(args.checkpoint, args.ema, args.name, args.license)
+    save_video_model(backbone, output, config, half=args.half, overwrite=args.overwrite)
+    size = (output / WEIGHTS).stat().st_size / 2**20
+    say(
+        f"{output}: {config.name}, what was trained of {config.backbone} ({config.train}), {size:.1f} MiB, licence "
+        f"{config.licence}; use it with `vfusion3d orbit PICTURE --model {output}`."
     )
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_format
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from jsonargparse import Namespace
@@ -17,6 +17,7 @@ from vfusion3d.models import ReconstructorConfig
 from vfusion3d.models.checkpoints import read_config
 from vfusion3d.outputs import say
 from vfusion3d.training import LossWeights, PatchSettings, ReconstructorTraining
+from vfusion3d.training.cost import StepCost
 from vfusion3d.training.module import settings_from_plain
 from vfusion3d.training.optimisation import OptimizerSettings
 from vfusion3d.training.plan import (
@@ -30,12 +31,16 @@ from vfusion3d.training.plan import (
     plan_run,
 )
 
+if TYPE_CHECKING:  # diffusers takes seconds to import
+    from vfusion3d.training.video_cost import VideoModel
+
 PLAN = (
     "Print a run before it starts, from its recipe and any option of `fit`: stages, steps, learning rates, losses, and "
     "an estimate of memory and device-hours. Nothing is built; the data is counted. What cannot be is refused. "
     "Example: vfusion3d plan --config recipes/paper/pretrain_synthetic.yaml --config recipes/hardware/node_8x80gb.yaml"
 )
 _GIB = 2**30
+_VIDEO = "VideoFineTuner"
 
 
 class PlanningTrainer(Trainer):
@@ -63,10 +68,18 @@ class RecipeRun:
 
     run: RunSettings
     """Lengths and sizes."""
-    config: ReconstructorConfig
+    config: ReconstructorConfig | VideoModel
     """The architecture."""
     notes: tuple[str, ...]
     """What could not be looked up, and what was taken instead."""
+
+    def cost(self, checkpointing: bool) -> StepCost:
+        """Of a step, with or without gradient checkpointing."""
+        if isinstance(self.config, ReconstructorConfig):
+            return estimate_cost(self.run, self.config, checkpointing)
+        from vfusion3d.training.video_cost import video_step_cost
+
+        return video_step_cost(self.config, self.run.resolution, checkpointing, self.run.half)
 
 
 def show_plan(parser: LightningArgumentParser, config: Namespace) -> None:
@@ -99,12 +112,16 @@ def read_run(parser: LightningArgumentParser, config: Namespace) -> RecipeRun:
     """What decides a run, from its parsed recipe; the data is counted, nothing else is read.
 
     Raises:
-        UsageError: if the length of an epoch is not known, or the model is not a `ReconstructorTraining`.
+        UsageError: if the length of an epoch is not known, or the model is neither a `ReconstructorTraining` nor a
+            `VideoFineTuner`.
     """
     notes: list[str] = []
     trainer, model = config.trainer, config.model
-    if model.class_path.rsplit(".", 1)[-1] != ReconstructorTraining.__name__:
-        raise UsageError(f"Only runs of {ReconstructorTraining.__name__} can be planned, not of {model.class_path}.")
+    kind = model.class_path.rsplit(".", 1)[-1]
+    if kind not in (ReconstructorTraining.__name__, _VIDEO):
+        raise UsageError(
+            f"Only runs of {ReconstructorTraining.__name__} and {_VIDEO} can be planned, not of {model.class_path}."
+        )
     settings = model.init_args.as_dict()
     if trainer.max_epochs is None:
         raise UsageError("A plan needs the number of epochs; set --trainer.max_epochs.")
@@ -116,6 +133,7 @@ def read_run(parser: LightningArgumentParser, config: Namespace) -> RecipeRun:
     strategy = trainer.strategy if isinstance(trainer.strategy, str) else trainer.strategy.class_path.rsplit(".", 1)[-1]
     callbacks = [callback.class_path.rsplit(".", 1)[-1] for callback in trainer.callbacks or []]
     parts = _parts(config.data)
+    resolution = max(part.get("resolution", 0) for part in parts)
     run = RunSettings(
         samples_per_epoch=samples,
         max_epochs=trainer.max_epochs,
@@ -124,19 +142,39 @@ def read_run(parser: LightningArgumentParser, config: Namespace) -> RecipeRun:
         accumulate=trainer.accumulate_grad_batches,
         total_batch=config.total_batch,
         views=parts[0].get("views", 1),
-        resolution=max(part.get("resolution", 0) for part in parts),
+        resolution=resolution,
         stages=_schedule(ResolutionSchedule, config.resolution),
         rates=_schedule(LearningRateRestart, config.learning_rate),
         learning_rate=settings_from_plain(OptimizerSettings, settings["optimizer"]).learning_rate,
-        losses=settings_from_plain(LossWeights, settings["losses"]),
-        patches=settings_from_plain(PatchSettings, settings["patches"]),
+        losses=settings_from_plain(LossWeights, settings.get("losses", {})),
+        # A video model is supervised on whole frames.
+        patches=settings_from_plain(PatchSettings, settings.get("patches", {"size": resolution})),
         checkpointing=settings["gradient_checkpointing"],
         half="16" in str(trainer.precision),
         averaged="EMAWeightAveraging" in callbacks or "WeightAveraging" in callbacks,
         distributed="ddp" in strategy.lower(),
         sharded=strategy.lower().startswith("fsdp") or "ModelParallelStrategy" in strategy,
     )
-    return RecipeRun(run, _architecture(settings, notes), tuple(notes))
+    architecture: ReconstructorConfig | VideoModel
+    architecture = _video_model(settings, notes) if kind == _VIDEO else _architecture(settings, notes)
+    return RecipeRun(run, architecture, tuple(notes))
+
+
+def _video_model(settings: dict[str, Any], notes: list[str]) -> VideoModel:
+    from vfusion3d.training.video_cost import VideoModel
+    from vfusion3d.video.trainable import Trained
+
+    if settings["train"] not in get_args(Trained):
+        raise UsageError(
+            f"Argument `train` must be one of {', '.join(get_args(Trained))}, but got {settings['train']!r}."
+        )
+    own = ("backbone", "source", "train", "rank")
+    options = {**(settings["changes"] or {})}
+    options |= {name: True for name in ("ray_channels", "joint_attention") if settings[name]}
+    model = VideoModel(**{name: settings[name] for name in own}, options=tuple(options.items()))
+    if model.preset != model.source:
+        notes.append(f"The weights {model.source} are not read; the architecture is taken to be {model.preset}.")
+    return model
 
 
 def _parts(data: Namespace) -> list[Namespace]:
@@ -205,7 +243,8 @@ def _architecture(settings: dict[str, Any], notes: list[str]) -> ReconstructorCo
 def describe(recipe: RecipeRun, plan: Plan, tflops: float) -> dict[str, Any]:
     """A plan as a JSON document; memory in bytes."""
     run, config = recipe.run, recipe.config
-    costs = {name: estimate_cost(run, config, flag) for name, flag in (("with", True), ("without", False))}
+    video = not isinstance(config, ReconstructorConfig)
+    costs = {name: recipe.cost(flag) for name, flag in (("with", True), ("without", False))}
     cost = costs["with" if run.checkpointing else "without"]
     hours = device_hours(plan, cost, tflops)
     return {
@@ -219,6 +258,7 @@ def describe(recipe: RecipeRun, plan: Plan, tflops: float) -> dict[str, Any]:
             "total": plan.total_batch,
             "images": plan.images_per_step,
             "patch": run.patches.size,
+            "of": "frames" if video else "patches",
         },
         "steps": {
             "total": plan.steps,
@@ -228,7 +268,7 @@ def describe(recipe: RecipeRun, plan: Plan, tflops: float) -> dict[str, Any]:
             "nominal_total": plan.nominal_steps,
             "nominal_restarts": plan.nominal_restarts,
         },
-        "losses": _losses(run.losses),
+        "losses": {"denoising": 1.0} if video else _losses(run.losses),
         "stages": [asdict(stage) for stage in plan.stages],
         "memory": {
             "gradient_checkpointing": run.checkpointing,
@@ -290,7 +330,7 @@ def _text(plan: dict[str, Any]) -> str:
         f"model    {plan['model']['name']}, {plan['model']['parameters']:,} trained weights",
         f"length   {plan['epochs']} epochs of {plan['samples_per_epoch']:,} samples",
         f"batch    {batch['per_device']} samples x {batch['devices']} devices x {batch['accumulate']} batches = "
-        f"{batch['total']:,}; {batch['images']:,} patches of {batch['patch']} pixels a step",
+        f"{batch['total']:,}; {batch['images']:,} {batch['of']} of {batch['patch']} pixels a step",
         f"steps    {steps['total']:,}, {steps['per_epoch']:,} an epoch; warm-up {steps['warmup']:,}; restart "
         f"{restarts}",
         f"         (samples x epochs / batch, with what whole steps leave out: {nominal})",

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import platform
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser
 
-from vfusion3d.errors import UsageError, VFusion3DError
+from vfusion3d.commands.per_picture import each_picture, progress_bar, timed, versions
+from vfusion3d.errors import UsageError
 from vfusion3d.meshes import MESH_FORMATS
 
 if TYPE_CHECKING:
@@ -116,42 +113,15 @@ def run(args: Any) -> int:
         VFusion3DError: if an option is wrong, the model cannot be loaded or nothing can be written.
     """
     check_options(args)
-    from vfusion3d.outputs import make_folder, say
     from vfusion3d.pipelines import ImageTo3DPipeline
     from vfusion3d.preprocessing import check_strategy
 
     check_strategy(args.background, args.background_weights)
     started = time.perf_counter()
     pipeline = ImageTo3DPipeline.from_pretrained(args.model, args.device)
-    loading = time.perf_counter() - started
-    was_there = Path(args.output).exists()
-    output = make_folder(args.output)
-
-    reports: list[dict[str, Any]] = []
-    failures: list[dict[str, str]] = []
-    try:
-        for picture, name in zip(args.images, folder_names(args.images), strict=True):
-            try:
-                report = reconstruct_one(pipeline, picture, output / name, args)
-            except VFusion3DError as error:
-                sentence = str(error) if str(picture) in str(error) else f"Picture '{picture}': {error}"
-                failures.append({"picture": str(picture), "error": sentence})
-                continue
-            reports.append(report)
-            for warning in report["warnings"]:
-                print(warning, file=sys.stderr)
-            if not args.json:
-                say(f"{output / name}: {' '.join(report['files'])} ({sum(report['seconds'].values()):.1f} s)")
-    finally:
-        if not reports and not was_there:
-            with suppress(OSError):  # not empty after all
-                output.rmdir()
-    if args.json:
-        document = {"load_seconds": round(loading, 3), "results": reports, "failures": failures}
-        say(json.dumps(document, indent=2))
-    for failure in failures:
-        print(failure["error"], file=sys.stderr)
-    return 2 if failures else 0
+    return each_picture(
+        args, time.perf_counter() - started, lambda picture, folder: reconstruct_one(pipeline, picture, folder, args)
+    )
 
 
 def check_options(args: Any) -> None:
@@ -181,28 +151,12 @@ def check_options(args: Any) -> None:
         raise UsageError(f"Option --texture-size must be 0 or between 16 and 8192, but got {args.texture_size}.")
 
 
-def folder_names(pictures: Sequence[str]) -> list[str]:
-    """A folder name per picture: its stem, numbered where stems repeat (also on disks that ignore case)."""
-    names: list[str] = []
-    taken: set[str] = set()
-    for picture in pictures:
-        stem = Path(picture).stem.lstrip(".") or "picture"
-        name, number = stem, 1
-        while name.casefold() in taken:
-            number += 1
-            name = f"{stem}_{number}"
-        taken.add(name.casefold())
-        names.append(name)
-    return names
-
-
 def reconstruct_one(pipeline: ImageTo3DPipeline, picture: str, folder: Path, args: Any) -> dict[str, Any]:
     """Make one picture's folder and return its report.
 
     Raises:
         VFusion3DError: if the picture cannot be used or the folder not written; nothing is left behind then.
     """
-    from vfusion3d import __version__
     from vfusion3d.alpha import pixels_over_white
     from vfusion3d.data.scenes import SceneInfo, write_scene
     from vfusion3d.meshes.writers import MILLIMETRES, write_mesh
@@ -245,7 +199,7 @@ def reconstruct_one(pipeline: ImageTo3DPipeline, picture: str, folder: Path, arg
     }
 
     with result_folder(folder, args.overwrite) as partial:
-        with _timed(seconds, "prepare"):
+        with timed(seconds, "prepare"):
             prepared = pipeline.prepare(
                 picture,
                 settings["elevation"],
@@ -257,21 +211,21 @@ def reconstruct_one(pipeline: ImageTo3DPipeline, picture: str, folder: Path, arg
         report["background"] = prepared.background
         report["warnings"] = list(prepared.warnings)
         report["window"] = vars(prepared.window)
-        with _timed(seconds, "reconstruct"):
+        with timed(seconds, "reconstruct"):
             [result] = pipeline.reconstruct([prepared])
         if meshes:
-            with _timed(seconds, "mesh"), _bar(f"{folder.name}: mesh", "chunk") as progress:
+            with timed(seconds, "mesh"), progress_bar(f"{folder.name}: mesh", "chunk") as progress:
                 if settings["threshold"] is None:
                     settings["threshold"] = round(result.triplanes.surface_threshold(), 4)
                 mesh = result.mesh(settings["resolution"], settings["threshold"], progress, settings["faces"])
             if texels and {"glb", "obj"} & set(meshes):
-                with _timed(seconds, "texture"), _bar(f"{folder.name}: texture", "part") as progress:
+                with timed(seconds, "texture"), progress_bar(f"{folder.name}: texture", "part") as progress:
                     mesh = result.triplanes.textured(mesh, size=texels, progress=progress)
             report["mesh"] = mesh.report()
-            with _timed(seconds, "write_mesh"):
+            with timed(seconds, "write_mesh"):
                 for name in meshes:
                     write_mesh(mesh, partial / f"mesh.{name}", settings["millimetres"])
-        with _timed(seconds, "render"), _bar(f"{folder.name}: views", "view") as progress:
+        with timed(seconds, "render"), progress_bar(f"{folder.name}: views", "view") as progress:
             frames = settings["frames"] if film or maps else SHEET_VIEWS
             turn = (frames, settings["render_size"], settings["turntable_elevation"], progress, args.path)
             if maps:
@@ -279,7 +233,7 @@ def reconstruct_one(pipeline: ImageTo3DPipeline, picture: str, folder: Path, arg
                 views = pixels_over_white(shown.rgba)
             else:
                 views = result.turntable(*turn)
-        with _timed(seconds, "write_views"):
+        with timed(seconds, "write_views"):
             if maps:
                 info = SceneInfo(source=Path(picture).name, layout=f"turntable {args.path}", renderer="vfusion3d")
                 write_scene(partial / "maps", shown.rgba, cameras, info, depths=shown.depths, normals=shown.normals)
@@ -288,39 +242,6 @@ def reconstruct_one(pipeline: ImageTo3DPipeline, picture: str, folder: Path, arg
             result.contact_sheet(views).save(partial / "views.png")
             prepared.image().save(partial / "input.png")
         report["files"] = sorted([*(path.name for path in partial.iterdir()), "report.json"])
-        report["versions"] = _versions(__version__)
+        report["versions"] = versions()
         (partial / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return report
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
-    started = time.perf_counter()
-    yield
-    seconds[step] = round(time.perf_counter() - started, 3)
-
-
-@contextmanager
-def _bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar with the time left on standard error, as a progress callback."""
-    from tqdm import tqdm
-
-    with tqdm(desc=title, unit=unit, leave=False, file=sys.stderr) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield progress
-
-
-def _versions(package: str) -> dict[str, str]:
-    import numpy
-    import torch
-
-    return {
-        "vfusion3d": package,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-    }

@@ -46,8 +46,8 @@ from vfusion3d.training.module import SETTINGS, settings_from_plain
 
 _PER_MACHINE = ("num_workers", "cache_gib", "root")
 """Settings of the data that a resumed run may change."""
-_COST_ONLY = ("gradient_checkpointing", "compile", "recompute")
-"""Settings of the model that a resumed run may change: they decide memory and speed, not numbers."""
+_COST_ONLY = ("gradient_checkpointing", "compile", "recompute", "attention", "latent_cache", "sampling")
+"""Settings of the model that a resumed run may change: they decide memory, speed and what is shown, not weights."""
 
 SCHEDULES = {"resolution": ResolutionSchedule, "learning_rate": LearningRateRestart, "camera_noise": CameraNoise}
 """Top-level keys of a recipe, each the arguments of one callback or null."""

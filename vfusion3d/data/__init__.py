@@ -16,6 +16,7 @@ _PUBLIC = {
     "OrbitVideoDataModule": "orbit_videos",
     "ProceduralDataModule": "procedural_module",
     "ProceduralObjects": "raycast",
+    "ProceduralOrbitDataModule": "procedural_orbits",
     "RenderedDataModule": "rendered_module",
     "Rig": "shards",
     "Scene": "scenes",

@@ -9,51 +9,54 @@ from pathlib import Path
 import torch
 
 from vfusion3d.alpha import straight_pixels
-from vfusion3d.cameras import Cameras, fit_radius, fov_from_focal, orbit
+from vfusion3d.cameras import MAX_ELEVATION, Cameras, Rig, fit_radius, fov_from_focal, orbit
 from vfusion3d.data.procedural import sample_objects
 from vfusion3d.data.randomness import sample_generator
 from vfusion3d.data.raycast import render
 from vfusion3d.data.scenes import Scene
 from vfusion3d.data.shard_writer import Item, encode
-from vfusion3d.data.shards import MAX_ELEVATION, Rig
+from vfusion3d.data.views_dataset import Items
 from vfusion3d.errors import SceneError
 
 PROCEDURAL_FOV = 40.0
 _ELEVATION_STREAM = 10
-_OFFSET = 0.05  # the paper's camera offset in world units, for renders that keep their cameras
+CAMERA_OFFSET = 0.05  # the paper's, in world units, for renders that keep their cameras
 _ORBIT_SHIFT, _ORBIT_TURN = 0.12, 0.06  # world units and radians by which jittered renders may leave their orbit
 
 
-def fit_rig(scenes: Sequence[Scene]) -> Rig:
-    """The rig that scenes rendered on orbits share, to pack them as generated orbits would be.
+def fit_rig(sources: Sequence[Items], advice: str) -> Rig:
+    """The rig that orbits share, as their true cameras show it.
 
     Args:
-        scenes: Scenes whose frame k is at azimuth s 2 pi k / F, looking at the origin, but for a little jitter.
+        sources: Renders whose frame k is at azimuth s 2 pi k / F, looking at the origin, but for a little jitter.
+        advice: What to do about an item that is no such orbit, for the message.
 
     Raises:
-        SceneError: naming the scene whose cameras are no such orbit or another rig's.
+        SceneError: naming the item whose cameras are no such orbit or another rig's.
     """
-    radii = torch.cat([scene.cameras.centers.norm(dim=-1) for scene in scenes])
-    focal = torch.cat([scene.cameras.intrinsics[:, 0] for scene in scenes])
-    first = scenes[0].cameras.azimuths
+    places = [(items, item) for items in sources for item in range(len(items))]
+    orbits = [items.cameras(item) for items, item in places]
+    radii = torch.cat([cameras.centers.norm(dim=-1) for cameras in orbits])
+    focal = torch.cat([cameras.intrinsics[:, 0] for cameras in orbits])
+    first = orbits[0].azimuths
     turn = float(torch.remainder(first[1 % len(first)] - first[0] + math.pi, 2 * math.pi) - math.pi)
     radius, fov = round(float(radii.median()), 4), round(fov_from_focal(float(focal.median())), 4)
     rig = Rig(radius, fov, 1 if turn >= 0 else -1, len(first))
-    for scene in scenes:
-        if len(scene) != rig.frames:
+    for (items, item), cameras in zip(places, orbits, strict=True):
+        if len(cameras) != rig.frames:
             raise SceneError(
-                f"The scene {scene.folder} has {len(scene)} pictures, but {scenes[0].folder} {rig.frames}; "
-                "the orbits of a shard set share one rig."
+                f"The {items.name(item)} has {len(cameras)} pictures, but the {sources[0].name(0)} {rig.frames}; "
+                "orbits that are used together share one rig."
             )
-        nominal = orbit(rig.frames, orbit_elevation(scene.cameras), rig.radius, rig.fov, direction=rig.direction)
-        shift = float((scene.cameras.centers - nominal.centers).norm(dim=-1).max())
-        turned = float((scene.cameras.poses - nominal.poses)[..., :3].norm(dim=(-2, -1)).max()) / math.sqrt(2)
-        lens = float((scene.cameras.intrinsics - nominal.intrinsics).abs().max())
+        nominal = orbit(rig.frames, orbit_elevation(cameras), rig.radius, rig.fov, direction=rig.direction)
+        shift = float((cameras.centers - nominal.centers).norm(dim=-1).max())
+        turned = float((cameras.poses - nominal.poses)[..., :3].norm(dim=(-2, -1)).max()) / math.sqrt(2)
+        lens = float((cameras.intrinsics - nominal.intrinsics).abs().max())
         if shift > _ORBIT_SHIFT or turned > _ORBIT_TURN or lens > 0.02:
             raise SceneError(
-                f"The scene {scene.folder} is no orbit of {rig.frames} frames around the origin that starts at azimuth "
+                f"The {items.name(item)} is no orbit of {rig.frames} frames around the origin that starts at azimuth "
                 f"0, at distance {rig.radius:.4g} with a field of view of {rig.fov:.4g} degrees (off by {shift:.3g} "
-                f"units and {math.degrees(turned):.3g} degrees); pack it without --orbit, which keeps its cameras."
+                f"units and {math.degrees(turned):.3g} degrees); {advice}."
             )
     return rig
 
@@ -132,7 +135,7 @@ def procedural_items(
             continue
         generator = sample_generator(number, 0, 0, _ELEVATION_STREAM)
         elevation = float(torch.rand((), generator=generator)) * MAX_ELEVATION
-        noise = _OFFSET if keep_cameras else 0.0
+        noise = CAMERA_OFFSET if keep_cameras else 0.0
         cameras = orbit(rig.frames, elevation, rig.radius, rig.fov, 0.0, rig.direction, noise, generator)
         objects = sample_objects(torch.tensor([number]))
         frames = [

@@ -108,34 +108,55 @@ class RenderedDataModule(ViewsDataModule):
             UsageError: if the list to exclude cannot be read or matches nothing, which is likely a mistake, or query
                 or limit do not fit.
         """
-        excluded = excluded_names(self.exclude)
-        if is_shard_set(location):
-            chosen = ShardSet(location, self.query, self.order_by, self.limit, excluded)
-            if not chosen.has_poses:
-                raise UsageError(
-                    f"The shard set {location} holds orbits without cameras of their own; read it with "
-                    "vfusion3d.SyntheticDataModule."
-                )
-            return chosen.split(self.val_fraction, self.seed)
-        folders = find_scenes(location)
-        for name, value in (("query", self.query), ("order_by", self.order_by)):
-            if value is not None:
-                raise UsageError(
-                    f"Argument `{name}` needs a table, which the scene folders in {location} do not have; make a shard "
-                    f"set of them with `vfusion3d data pack {location} --output DIR`."
-                )
-        if excluded and not excluded & {folder.name for folder in folders}:
-            raise UsageError(f"None of the {len(excluded)} names in `exclude` is a scene in {location}; check them.")
-        folders = [folder for folder in folders if folder.name not in excluded]
-        if self.limit is not None:
-            folders = _limited(folders, self.limit, location)
-        order = hash_order([folder.name for folder in folders], self.seed)
-        count = math.ceil(len(folders) * self.val_fraction)
-        validation = {folders[k] for k in order[:count]}
-        training = [folder for folder in folders if folder not in validation]
-        if not training:
-            raise SceneError(f"No scene of {location} is left for training; exclude fewer or lower `val_fraction`.")
-        return SceneItems.load(training), SceneItems.load(sorted(validation))
+        items = split_scenes(
+            location, self.exclude, self.query, self.order_by, self.limit, self.val_fraction, self.seed
+        )
+        if isinstance(items[0], ShardSet) and not items[0].has_poses:
+            raise UsageError(
+                f"The shard set {location} holds orbits without cameras of their own; read it with "
+                "vfusion3d.SyntheticDataModule."
+            )
+        return items
+
+
+def split_scenes(
+    location: str,
+    exclude: list[str] | str | None,
+    query: str | None,
+    order_by: str | None,
+    limit: int | None,
+    val_fraction: float,
+    seed: int,
+) -> tuple[Items, Items]:
+    """The scenes of a folder or a shard set for training and for validation; arguments as `RenderedDataModule`.
+
+    Raises:
+        SceneError, ShardError: if there are no scenes, or none is left.
+        UsageError: if the list to exclude cannot be read or matches nothing, which is likely a mistake, or query or
+            limit do not fit.
+    """
+    excluded = excluded_names(exclude)
+    if is_shard_set(location):
+        return ShardSet(location, query, order_by, limit, excluded).split(val_fraction, seed)
+    folders = find_scenes(location)
+    for name, value in (("query", query), ("order_by", order_by)):
+        if value is not None:
+            raise UsageError(
+                f"Argument `{name}` needs a table, which the scene folders in {location} do not have; make a shard "
+                f"set of them with `vfusion3d data pack {location} --output DIR`."
+            )
+    if excluded and not excluded & {folder.name for folder in folders}:
+        raise UsageError(f"None of the {len(excluded)} names in `exclude` is a scene in {location}; check them.")
+    folders = [folder for folder in folders if folder.name not in excluded]
+    if limit is not None:
+        folders = _limited(folders, limit, location)
+    order = hash_order([folder.name for folder in folders], seed)
+    count = math.ceil(len(folders) * val_fraction)
+    validation = {folders[k] for k in order[:count]}
+    training = [folder for folder in folders if folder not in validation]
+    if not training:
+        raise SceneError(f"No scene of {location} is left for training; exclude fewer or lower `val_fraction`.")
+    return SceneItems.load(training), SceneItems.load(sorted(validation))
 
 
 def _limited(folders: list[Path], limit: int, location: str) -> list[Path]:

@@ -275,7 +275,7 @@ def write_scene(
         files.get("normals", ()),
         document.get("depth_unit_scale_factor", 1e-3),
     )
-    document = {**to_transforms(cameras, scene.files, width, height), **document, _OWN_KEY: asdict(scene.info)}
+    document = {**transforms_document(cameras, scene.files, width, height, scene.info), **document}
     for key, extra in (("depth_file_path", scene.depth_files), ("normal_file_path", scene.normal_files)):
         for frame, file in zip(document["frames"], extra, strict=False):
             frame[key] = file
@@ -286,6 +286,21 @@ def write_scene(
                 Image.fromarray(picture).save(partial / file)
         (partial / TRANSFORMS).write_text(json.dumps(document), encoding="utf-8")
     return scene
+
+
+def transforms_document(
+    cameras: Cameras, files: Sequence[str], width: int, height: int, info: SceneInfo
+) -> dict[str, Any]:
+    """What ``transforms.json`` says of pictures, as `Scene.load` reads it.
+
+    Args:
+        cameras: Cameras of shape ``[V]``, world frame.
+        files: ``V`` picture files, relative to the scene's folder.
+        width: Of the pictures in pixels.
+        height: Likewise.
+        info: Source, licence and the like.
+    """
+    return {**to_transforms(cameras, files, width, height), _OWN_KEY: asdict(info)}
 
 
 def remove_partial(parent: str | os.PathLike[str], names: Collection[str]) -> None:

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from vfusion3d.cameras import Cameras
-from vfusion3d.data.shards import ITEMS, Rig, metadata
+from vfusion3d.cameras import Cameras, Rig
+from vfusion3d.data.shards import ITEMS, metadata
 from vfusion3d.errors import OutputError, UsageError
 from vfusion3d.outputs import atomic_file, make_folder
 

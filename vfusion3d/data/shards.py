@@ -23,7 +23,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 import numpy as np
@@ -36,7 +36,7 @@ from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 
 from vfusion3d.alpha import premultiplied_pixels
-from vfusion3d.cameras import Cameras, orbit
+from vfusion3d.cameras import Cameras, Rig
 from vfusion3d.data.places import Places
 from vfusion3d.data.query import parse_query
 from vfusion3d.data.randomness import hash_order
@@ -45,35 +45,11 @@ from vfusion3d.errors import MissingExtraError, ShardError, UsageError
 ITEMS = "items.parquet"
 LABELS = "labels-*.parquet"
 METADATA_KEY = b"vfusion3d"
-MAX_ELEVATION = math.pi / 4  # labels of generated orbits are clamped to [0, this]
 _REQUIRED = ("key", "shard", "offsets", "sizes")
 _PLACES = {*_REQUIRED[1:], "poses", "intrinsics"}  # columns that say where pictures and cameras are, not what they show
 _OPEN_FILES = 64
 _ATTEMPTS = 4  # a connection that breaks once must not end a run of days
 _Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True)
-class Rig:
-    """The cameras that a video model's orbits claim: frame k is at azimuth ``direction * 2 pi k / frames``.
-
-    Args:
-        radius: Distance to the origin, world units.
-        fov: Field of view in degrees.
-        direction: 1 counter-clockwise seen from above, -1 clockwise.
-        frames: Frames per orbit.
-    """
-
-    radius: float
-    fov: float
-    direction: int = 1
-    frames: int = 16
-
-    def cameras(self, elevation: float) -> Cameras:
-        """The nominal cameras ``[frames]`` of an orbit whose elevation in radians was estimated: clamped to
-        [0, pi/4], looking at the origin, z up."""
-        clamped = min(max(elevation, 0.0), MAX_ELEVATION)
-        return orbit(self.frames, clamped, self.radius, self.fov, direction=self.direction)
 
 
 class ShardSet:

@@ -16,19 +16,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
-from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-)
+from huggingface_hub import HfApi, hf_hub_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vfusion3d.errors import CheckpointError, OutputError
+from vfusion3d.hub import hub_answers, hub_errors
 from vfusion3d.models.config import ReconstructorConfig
 from vfusion3d.models.released import Family, config_of, convert_state, family_of, installed_names
 
@@ -39,7 +33,6 @@ SHIPPED = ("nano",)
 """Checkpoints inside the package."""
 _DTYPE = "dtype"  # key of the configuration that says how the weights are stored; the file decides
 _PICKLED = (".pt", ".pth", ".bin")  # what `torch.save` writes
-_HUB_TIMEOUT = 10.0  # seconds
 _LOGGER = logging.getLogger("vfusion3d")
 
 M = TypeVar("M", bound="HubCheckpoints")
@@ -248,48 +241,16 @@ def _download(
     what: str = "Model",
     instead: str = f"give a folder or a shipped name ({', '.join(SHIPPED)})",
 ) -> Path:
-    local_files_only = local_files_only or not _hub_answers(name, revision, token)
-    try:
+    local_files_only = local_files_only or not hub_answers(name, CONFIG, revision, token)
+    files = f"{CONFIG} and {WEIGHTS}: give a model written by save_pretrained or push_to_hub"
+    with hub_errors(name, what=what, files=files, instead=instead):
         paths = [
             hf_hub_download(
                 name, file, revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only
             )
             for file in (CONFIG, WEIGHTS)
         ]
-    except LocalEntryNotFoundError as error:
-        offline = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
-        raise CheckpointError(
-            f"{what} {name!r} is not on this machine and the Hugging Face hub cannot be reached{offline}: connect to "
-            f"the network, or {instead}."
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise CheckpointError(
-            f"The Hugging Face hub has no model {name!r} that you may read: check the name, or log in if it is private."
-        ) from error
-    except EntryNotFoundError as error:
-        raise CheckpointError(
-            f"{name!r} on the Hugging Face hub holds no {CONFIG} and {WEIGHTS}: give a model written by "
-            "save_pretrained or push_to_hub."
-        ) from error
-    except HFValidationError as error:
-        raise CheckpointError(f"Model {name!r} cannot be a name on the Hugging Face hub: {error}") from error
-    except Exception as error:  # of requests, httpx or xet, by the version of huggingface_hub
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise CheckpointError(
-            f"Model {name!r} could not be downloaded from the Hugging Face hub ({reason}): try again."
-        ) from error
     return Path(paths[1]).parent
-
-
-def _hub_answers(name: str, revision: str | None, token: str | bool | None) -> bool:
-    """Ask the hub once; without network, `hf_hub_download` asks for half a minute and prints every attempt."""
-    try:
-        get_hf_file_metadata(hf_hub_url(name, CONFIG, revision=revision), token=token, timeout=_HUB_TIMEOUT)
-    except (HfHubHTTPError, HFValidationError):  # an answer, or a question that `hf_hub_download` refuses, too
-        return True
-    except Exception:  # of requests or httpx, by the version of huggingface_hub
-        return False
-    return True
 
 
 def _read_checkpoint(weights: Path) -> tuple[Family | None, ReconstructorConfig, dict[str, torch.Tensor]]:

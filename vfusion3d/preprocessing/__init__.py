@@ -1,6 +1,7 @@
 """From a picture file to what a model reads: reading, background removal, recentring."""
 
 from vfusion3d.preprocessing.background import STRATEGIES, Cutout, check_strategy, remove_background
+from vfusion3d.preprocessing.centred import CentredPicture, centre_picture
 from vfusion3d.preprocessing.images import read_picture, to_rgba
 from vfusion3d.preprocessing.recentre import (
     BORDER,
@@ -11,9 +12,11 @@ from vfusion3d.preprocessing.recentre import (
     crop_window,
     object_window,
     recentre,
+    rig_border,
     source_camera,
     window_focal,
 )
+from vfusion3d.preprocessing.salience import check_single_object
 
 __all__ = [
     "BORDER",
@@ -21,14 +24,18 @@ __all__ = [
     "EXTENT",
     "FOV",
     "STRATEGIES",
+    "CentredPicture",
     "Cutout",
     "Window",
+    "centre_picture",
+    "check_single_object",
     "check_strategy",
     "crop_window",
     "object_window",
     "read_picture",
     "recentre",
     "remove_background",
+    "rig_border",
     "source_camera",
     "to_rgba",
     "window_focal",

@@ -15,7 +15,7 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
-from vfusion3d.cameras import Cameras, fit_radius, focal_from_fov, on_sphere
+from vfusion3d.cameras import Cameras, Rig, fit_radius, focal_from_fov, on_sphere
 from vfusion3d.errors import InputImageError, UsageError
 
 # What is assumed of a picture whose camera is unknown. Test pictures fill about 80 % of their frame.
@@ -117,6 +117,24 @@ def recentre(rgba: Image.Image, size: int, border: float = BORDER, name: str = "
     alpha = np.asarray(rgba.getchannel("A"), dtype=np.float32) / 255
     window = object_window(alpha, border, name)
     return crop_window(rgba, window, size), window
+
+
+def rig_border(rig: Rig, extent: float = EXTENT) -> float:
+    """The border that gives an object the share of the frame that it has in a rig's renders.
+
+    Args:
+        rig: Distance and field of view.
+        extent: World units along the long side of the object's box.
+
+    Returns:
+        Free share of the square on each side of the box, in [0, 0.45] as `object_window` takes it.
+
+    Example:
+        >>> round(rig_border(Rig(fit_radius(FOV), FOV)), 3)
+        0.108
+    """
+    share = focal_from_fov(rig.fov) * extent / rig.radius
+    return min(max((1 - share) / 2, 0.0), 0.45)
 
 
 def window_focal(fov: float, size: tuple[int, int], window: Window) -> float:

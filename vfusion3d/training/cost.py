@@ -25,7 +25,7 @@ from vfusion3d.models.field import TriplaneField
 from vfusion3d.rendering.volume import CHUNK
 from vfusion3d.training.losses import LossWeights, PerceptualLoss
 
-_HALF = (F.linear, F.conv2d, F.conv_transpose2d, torch.conv2d, torch.conv_transpose2d)
+_HALF = (F.linear, F.conv1d, F.conv2d, F.conv3d, F.conv_transpose2d, torch.conv2d, torch.conv3d, torch.conv_transpose2d)
 _WHOLE = (F.layer_norm, F.group_norm, F.softmax, torch.softmax, torch.layer_norm)
 
 
@@ -43,6 +43,8 @@ class StepCost:
     """Made and dropped again per sample while the backward pass recomputes: the largest layer."""
     sample_flops: float
     """Floating-point operations per sample, forward and backward, with what is recomputed."""
+    frozen_bytes: int = 0
+    """Weights that are not trained, where they lie beside the trained ones."""
 
 
 @lru_cache
@@ -84,12 +86,12 @@ def step_cost(
         camera = torch.empty(count, config.camera_dim, device="meta")
         return lambda: model.decoder(model.encoder(images).tokens, camera)
 
-    one, two = (_kept(transformers(count), model, half) for count in (1, 2))
+    one, two = (kept_by(transformers(count), model, half) for count in (1, 2))
     tokens = torch.empty(1, 3 * config.triplane_low**2, config.transformer_dim, device="meta", requires_grad=True)
     picture = torch.empty(1, _tokens(config), config.encoder_dim, device="meta")
     camera = torch.empty(1, config.camera_dim, device="meta")
     layer = model.decoder.layers[0]
-    largest = _kept(lambda: layer(tokens, picture, camera), layer, half).bytes if checkpointing else 0
+    largest = kept_by(lambda: layer(tokens, picture, camera), layer, half).bytes if checkpointing else 0
     rays = views * patch**2
     point = _point_cost(config, coarse, fine, half)
     points = rays * (coarse + fine)
@@ -111,11 +113,13 @@ def step_cost(
 
 
 @dataclass(frozen=True)
-class _Kept:
+class Kept:
+    """What a forward pass leaves for the backward pass."""
+
     bytes: int
-    """Kept for the backward pass."""
+    """So many."""
     flops: float
-    """Forward."""
+    """Operations of the forward pass."""
     fixed: int = 0
     """Of frozen weights."""
 
@@ -125,7 +129,7 @@ def _tokens(config: ReconstructorConfig) -> int:
     return (config.image_size // config.patch_size) ** 2 + (config.encoder != "vit")
 
 
-def _kept(call: Callable[[], Any], module: nn.Module, half: bool) -> _Kept:
+def kept_by(call: Callable[[], Any], module: nn.Module, half: bool) -> Kept:
     """Run forward; count what autograd keeps besides the module's own weights, and the products."""
     own = {parameter.untyped_storage()._cdata for parameter in module.parameters()}
     seen: dict[int, Any] = {}
@@ -137,13 +141,13 @@ def _kept(call: Callable[[], Any], module: nn.Module, half: bool) -> _Kept:
         return tensor
 
     counter = FlopCounterMode(display=False)
-    with saved_tensors_hooks(pack, lambda tensor: tensor), counter, _MixedPrecision(half), torch.enable_grad():
+    with saved_tensors_hooks(pack, lambda tensor: tensor), counter, MixedPrecision(half), torch.enable_grad():
         result = call()
     del result
-    return _Kept(sum(storage.nbytes() for storage in seen.values()), counter.get_total_flops())
+    return Kept(sum(storage.nbytes() for storage in seen.values()), counter.get_total_flops())
 
 
-def _point_cost(config: ReconstructorConfig, coarse: int, fine: int, half: bool) -> _Kept:
+def _point_cost(config: ReconstructorConfig, coarse: int, fine: int, half: bool) -> Kept:
     """Of one sample of a ray: bytes kept with gradients, and operations of evaluating it once."""
     field = TriplaneField(config)
     planes = torch.zeros(1, 3, config.triplane_channels, *[config.triplane_high] * 2, requires_grad=True)
@@ -155,25 +159,25 @@ def _point_cost(config: ReconstructorConfig, coarse: int, fine: int, half: bool)
     def rendered(side: int) -> Callable[[], Any]:
         return lambda: triplanes.render(narrow[None], side, side, recompute=False)
 
-    few, many = (_kept(rendered(side), field, half).bytes for side in (4, 8))
+    few, many = (kept_by(rendered(side), field, half).bytes for side in (4, 8))
     width = config.field_dim
     flops = 2.0 * width * (4 * (3 + bool(channels)) + width * (config.field_layers - 2) + 4)
-    return _Kept(round((many - few) / ((64 - 16) * (coarse + fine))), flops)
+    return Kept(round((many - few) / ((64 - 16) * (coarse + fine))), flops)
 
 
-def _perceptual_cost(losses: LossWeights, views: int, patch: int, half: bool) -> _Kept:
+def _perceptual_cost(losses: LossWeights, views: int, patch: int, half: bool) -> Kept:
     """Of a sample's patches in the perceptual network."""
     with torch.device("meta"):
         loss = PerceptualLoss(losses.trunk, "random")
     loss.network.to("meta")
     prediction = torch.empty(views, 3, patch, patch, device="meta", requires_grad=True)
     target = torch.empty(views, 3, patch, patch, device="meta")
-    kept = _kept(lambda: loss(prediction, target), loss.network, half)
+    kept = kept_by(lambda: loss(prediction, target), loss.network, half)
     fixed = sum(4 * parameter.numel() for parameter in loss.network.parameters())
-    return _Kept(kept.bytes, kept.flops * 1.5, fixed)  # both pictures forward; backward to one, not to the weights
+    return Kept(kept.bytes, kept.flops * 1.5, fixed)  # both pictures forward; backward to one, not to the weights
 
 
-class _MixedPrecision(TorchFunctionMode):
+class MixedPrecision(TorchFunctionMode):
     """What autocast does to the operations of this library, on any device; and attention that keeps no weights.
 
     Autocast does not know the meta device, and attention falls back there on products that a GPU never stores.
@@ -190,7 +194,8 @@ class _MixedPrecision(TorchFunctionMode):
         keywords = keywords or {}
         if function is F.scaled_dot_product_attention:
             dtype = torch.bfloat16 if self.half else torch.float32
-            return _FusedAttention.apply(*(part.to(dtype) for part in arguments[:3]))
+            named = [keywords[name] for name in ("query", "key", "value") if name in keywords]
+            return _FusedAttention.apply(*(part.to(dtype) for part in (*arguments[:3], *named)))
         if self.half and (function in _HALF or function in _WHOLE):
             dtype = torch.bfloat16 if function in _HALF else torch.float32
             arguments = tuple(_cast(argument, dtype) for argument in arguments)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from vfusion3d.errors import CheckpointError
 from vfusion3d.models import ReconstructorConfig, TriplaneReconstructor
 from vfusion3d.models.checkpoints import WEIGHTS
-from vfusion3d.outputs import result_folder
+from vfusion3d.outputs import carry_over, result_folder
 from vfusion3d.training.checkpoint_io import read_checkpoint
 from vfusion3d.training.model_card import TrainingFacts, model_card
 
@@ -54,10 +53,7 @@ def export_model(
     with result_folder(folder, overwrite, marker=WEIGHTS) as partial:
         model.save_pretrained(partial, dtype=torch.float16 if half else torch.float32)
         (partial / CARD).write_text(model_card(model, facts), encoding="utf-8")
-        for path in folder.iterdir() if folder.is_dir() else ():
-            if not (partial / path.name).exists():
-                copy = shutil.copytree if path.is_dir() else shutil.copy2
-                copy(path, partial / path.name)
+        carry_over(folder, partial)
 
 
 def load_trained(path: str, averaged: bool = True) -> tuple[TriplaneReconstructor, TrainingFacts]:
@@ -76,8 +72,8 @@ def load_trained(path: str, averaged: bool = True) -> tuple[TriplaneReconstructo
     weights: dict[str, torch.Tensor] = checkpoint["state_dict"]
     if "architecture" not in settings or not any(key.startswith(_PREFIX) for key in weights):
         raise CheckpointError(
-            f"The checkpoint {path} was written by another module than ReconstructorTraining, which alone is exported; "
-            "give a .ckpt file of a reconstructor's training."
+            f"The checkpoint {path} was written by another module than ReconstructorTraining and VideoFineTuner, which "
+            "alone are exported; give a .ckpt file of theirs."
         )
     # Where Lightning averages weights, `state_dict` holds the average and the last step's lie beside it.
     has_average = "current_model_state" in checkpoint

@@ -9,9 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import ModelParallelStrategy
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
@@ -29,7 +27,7 @@ from vfusion3d.training.export import MODEL
 from vfusion3d.training.losses import LossWeights, PerceptualLoss, inside_loss, opacity_loss, total_variation
 from vfusion3d.training.optimisation import OptimizerSettings, build_optimizer
 from vfusion3d.training.patches import crop_patches, patch_anchors, recentre_inputs
-from vfusion3d.training.resuming import StepBoundary
+from vfusion3d.training.resuming import ResumableModule
 
 _PATCH_STREAM, _BORDER_STREAM, _BACKGROUND_STREAM, _JITTER_STREAM = 101, 102, 103, 104
 
@@ -93,7 +91,7 @@ class CameraNoiseLike(Protocol):
         """Noisy cameras for ``target`` in {"source", "render"}."""
 
 
-class ReconstructorTraining(LightningModule):
+class ReconstructorTraining(ResumableModule):
     """Trains a `TriplaneReconstructor` from posed multi-view pictures.
 
     Batches are `MultiViewBatch`es (any data module of `vfusion3d.data`): view 0 is the input, all views are
@@ -152,9 +150,6 @@ class ReconstructorTraining(LightningModule):
             self.model.compile_blocks()
         self.losses, self.optimizer_settings, self.patches, self.inputs = losses, optimizer, patches, inputs
         self.seed = seed
-        self.samples_seen = 0
-        """Training samples seen by all processes; every schedule is a function of it."""
-        self._boundary = StepBoundary()
         self.render_resolution: int | tuple[int, int] | None = None
         """Side of the picture patches are cut from, or a (low, high) range to draw it from per sample; None: as
         delivered."""
@@ -213,29 +208,10 @@ class ReconstructorTraining(LightningModule):
         """As `build_optimizer`; the schedule belongs to `LearningRateRestart`."""
         return build_optimizer(self.model, self.optimizer_settings)
 
-    def on_train_start(self) -> None:
-        """Note where the run starts."""
-        self._boundary.reached(self.trainer, self.samples_seen)
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Note where a step ends."""
-        self._boundary.reached(self.trainer, self.samples_seen)
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the progress that the schedules depend on, as of the last whole step, and what the weights are of."""
-        checkpoint["samples_seen"] = self.samples_seen
+        """Keep the progress, and what the weights are of."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint[MODEL] = {"config": self.model.config.to_dict(), "version": __version__}
-        self._boundary.save(self.trainer, checkpoint)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore it, for this number of processes.
-
-        Raises:
-            UsageError: if a step would have another number of samples.
-        """
-        self.samples_seen = int(checkpoint["samples_seen"])
-        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
-            self._boundary.load(self._trainer, checkpoint)
 
     def training_step(self, batch: MultiViewBatch, batch_idx: int) -> Tensor:
         """One step: reconstruct from view 0, render a patch of every view, compare."""

@@ -244,7 +244,7 @@ class Memory:
     """Bytes on one device, estimated."""
 
     weights: int
-    """Float32."""
+    """Float32 if they are trained."""
     gradients: int
     """Float32, with DDP's buckets."""
     moments: int
@@ -278,14 +278,15 @@ def estimate_cost(run: RunSettings, config: ReconstructorConfig, checkpointing: 
 
 def estimate_memory(run: RunSettings, cost: StepCost) -> Memory:
     """Memory of one device (an estimate: see `vfusion3d.training.cost`)."""
-    weights = 4 * cost.parameters // (run.devices if run.sharded else 1)
+    trained = 4 * cost.parameters // (run.devices if run.sharded else 1)
+    weights = trained + cost.frozen_bytes
     activations = cost.fixed_bytes + run.batch_size * (cost.sample_bytes + cost.peak_bytes)
     return Memory(
         weights=weights,
-        gradients=weights * (2 if run.distributed and not run.sharded else 1),
-        moments=2 * weights,
+        gradients=trained * (2 if run.distributed and not run.sharded else 1),
+        moments=2 * trained,
         average=weights if run.averaged else 0,
-        activations=max(activations, weights),  # the optimiser's own scratch, when activations are gone
+        activations=max(activations, trained),  # the optimiser's own scratch, when activations are gone
     )
 
 

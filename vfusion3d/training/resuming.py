@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 
 from vfusion3d.errors import UsageError
 
@@ -54,6 +55,39 @@ class StepBoundary:
             _rescale(loops[_BATCHES], then["batches"], now["batches"])
         finish_epoch(loops)
         self._after = int(checkpoint["samples_seen"]), copy.deepcopy(loops)
+
+
+class ResumableModule(LightningModule):
+    """A module that counts its samples, and whose checkpoints are of whole optimiser steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.samples_seen = 0
+        """Training samples seen by all processes; every schedule is a function of it."""
+        self._boundary = StepBoundary()
+
+    def on_train_start(self) -> None:
+        """Note where the run starts."""
+        self._boundary.reached(self.trainer, self.samples_seen)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Note where a step ends."""
+        self._boundary.reached(self.trainer, self.samples_seen)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the progress that the schedules depend on, as of the last whole step."""
+        checkpoint["samples_seen"] = self.samples_seen
+        self._boundary.save(self.trainer, checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore it, for this number of processes.
+
+        Raises:
+            UsageError: if a step would have another number of samples.
+        """
+        self.samples_seen = int(checkpoint["samples_seen"])
+        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
+            self._boundary.load(self._trainer, checkpoint)
 
 
 def finish_epoch(progress: dict[str, Any]) -> None:

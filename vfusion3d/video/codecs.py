@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
+from torch import Tensor
+
+from vfusion3d.errors import UsageError
+from vfusion3d.video.frozen import Frozen
 
 
-class LatentCodec(nn.Module, ABC):
+class LatentCodec(Frozen, ABC):
     """Turns pictures into latents of the scale that a denoiser is trained on."""
 
     channels: int
     """Channels of a latent."""
     factor: int
     """Pixels a side that one latent stands for."""
+    scale: float = 1.0
+    """What the autoencoder's own latents are multiplied by."""
 
     @abstractmethod
     def encode_frames(self, pictures: Tensor) -> Tensor:
@@ -41,16 +49,75 @@ class PixelCodec(LatentCodec):
 
     Args:
         factor: Side of a block.
+        channels: Of a latent, where a denoiser wants more than a block has: the rest is zeros.
+
+    Raises:
+        UsageError: if a block has more channels.
     """
 
-    def __init__(self, factor: int = 2) -> None:
+    def __init__(self, factor: int = 2, channels: int | None = None) -> None:
         super().__init__()
-        self.factor, self.channels = factor, 3 * factor**2
+        self.factor, self.channels = factor, channels or 3 * factor**2
+        if self.channels < 3 * factor**2:
+            raise UsageError(f"Argument `channels` must be at least {3 * factor**2}, but got {channels}.")
 
     def encode_frames(self, pictures: Tensor) -> Tensor:
         """Blocks as channels, in [-1, 1]."""
-        return F.pixel_unshuffle(pictures * 2 - 1, self.factor)
+        latents = F.pixel_unshuffle(pictures * 2 - 1, self.factor)
+        return F.pad(latents, (0, 0, 0, 0, 0, self.channels - latents.shape[1]))
 
     def decode_frames(self, latents: Tensor) -> Tensor:
         """Channels as blocks."""
-        return F.pixel_shuffle(latents, self.factor) / 2 + 0.5
+        return F.pixel_shuffle(latents[:, : 3 * self.factor**2], self.factor) / 2 + 0.5
+
+
+def _own_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """No autocast, which the meta device does not know."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
+
+
+class KLCodec(LatentCodec):
+    """A variational autoencoder of diffusers, frozen. A latent is the mode of its posterior, so that it is the same
+    each time, multiplied by the autoencoder's ``scaling_factor``.
+
+    Args:
+        vae: As Stable Diffusion's.
+    """
+
+    def __init__(self, vae: AutoencoderKL | AutoencoderKLTemporalDecoder) -> None:
+        super().__init__()
+        self.vae: Any = vae
+        self.scale, self.channels = self.vae.config.scaling_factor, self.vae.config.latent_channels
+        self.factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        self.freeze()
+
+    def encode_frames(self, pictures: Tensor) -> Tensor:
+        """In the autoencoder's own precision, also under autocast: some overflow in float16."""
+        with _own_precision(pictures.device):
+            posterior = self.vae.encode((pictures * 2 - 1).to(self.vae.dtype)).latent_dist
+            return posterior.mode() * self.scale  # type: ignore[no-any-return]
+
+    def decode_frames(self, latents: Tensor) -> Tensor:
+        """In the autoencoder's own precision."""
+        with _own_precision(latents.device):
+            return self._decode(latents.to(self.vae.dtype) / self.scale) / 2 + 0.5
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        return self.vae.decode(latents).sample  # type: ignore[no-any-return]
+
+
+class TemporalKLCodec(KLCodec):
+    """Stable Video Diffusion's autoencoder, whose decoder looks at neighbouring frames: those of a chunk, and never
+    those of another video.
+
+    Args:
+        vae: As Stable Video Diffusion's.
+    """
+
+    def decode(self, latents: Tensor, chunk: int = 8) -> Tensor:
+        """Each video by itself; larger chunks flicker less and take more memory."""
+        videos = [torch.cat([self.decode_frames(part) for part in video.split(chunk)]) for video in latents]
+        return torch.stack(videos).clamp(0, 1)
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        return self.vae.decode(latents, num_frames=len(latents)).sample  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
 """Noise levels, training targets and solvers: the one thing in which video diffusion models differ as generators.
 
-All train on one loss, ``mean(weight * (raw - target)^2)`` in float32; a process says how levels are drawn, how the noisy
-input is made of them, and what the target is. Solvers are those of diffusers.
+All train on one loss, ``mean(weight * (raw - target)^2)`` in float32; a process says how levels are drawn, how the
+noisy input is made of them, and what the target is. Solvers are those of diffusers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,14 @@ from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, SchedulerMixin
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    SchedulerMixin,
+    UniPCMultistepScheduler,
+)
 from torch import Tensor
 
 from vfusion3d.errors import UsageError
@@ -124,3 +131,105 @@ class VariancePreserving(DiffusionProcess):
             return DDIMScheduler(**self._options, clip_sample=False, set_alpha_to_one=True)
         kind = EulerDiscreteScheduler if solver == "euler" else DPMSolverMultistepScheduler
         return kind(**self._options)
+
+
+class ElucidatedDiffusion(DiffusionProcess):
+    """EDM's noise levels with v-prediction, as Stable Video Diffusion (arXiv 2206.00364, 2311.15127).
+
+    ``x = x0 + sigma e``, read as ``x / sqrt(sigma^2 + 1)`` with ``t = ln(sigma) / 4``. Equal weights on v are EDM's
+    weights for data of unit variance.
+
+    Args:
+        mean: Of ``ln(sigma)``, which is normal in training.
+        spread: Its standard deviation.
+    """
+
+    solvers = ("euler",)
+
+    def __init__(self, mean: float = 0.7, spread: float = 1.6) -> None:
+        self.mean, self.spread = mean, spread
+
+    def levels(self, unit: Tensor) -> Tensor:
+        """Sigmas, float32."""
+        normal = torch.special.ndtri(unit.double().clamp(2**-25, 1 - 2**-25))
+        return (self.mean + self.spread * normal).exp().float()
+
+    def pair(self, clean: Tensor, noise: Tensor, levels: Tensor) -> TrainingPair:
+        """Target ``v = (e - sigma x0) / sqrt(sigma^2 + 1)``."""
+        sigma = levels[:, None, None, None, None]
+        scale = (sigma.square() + 1).rsqrt()
+        inputs, target = (clean + sigma * noise) * scale, (noise - sigma * clean) * scale
+        return TrainingPair(inputs, levels.log() / 4, target, torch.ones_like(levels))
+
+    def clean(self, raw: Tensor, inputs: Tensor, levels: Tensor) -> Tensor:
+        """``x0 = (x - sigma v) / sqrt(sigma^2 + 1)``, x the scaled input."""
+        sigma = levels[:, None, None, None, None]
+        return (inputs - sigma * raw) * (sigma.square() + 1).rsqrt()
+
+    def scheduler(self, solver: str) -> SchedulerMixin:
+        """Euler, from sigma 700 to .002 spaced as in EDM, as the release is configured."""
+        if solver not in self.solvers:
+            raise self._refuse(solver)
+        return EulerDiscreteScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            prediction_type="v_prediction",
+            timestep_type="continuous",
+            timestep_spacing="leading",
+            steps_offset=1,
+            use_karras_sigmas=True,
+            sigma_min=0.002,
+            sigma_max=700.0,
+        )
+
+
+class FlowMatching(DiffusionProcess):
+    """Straight paths from data to noise, ``x = (1 - s) x0 + s e`` with s in [0, 1] (arXiv 2209.03003, 2403.03206; Wan).
+
+    Levels are logit-normal, then shifted towards noise as the larger latents of videos want it.
+
+    Args:
+        shift: ``s -> shift s / (1 + (shift - 1) s)``, of training levels and solvers alike; Wan 2.1 has 3 at 480 pixels
+            and 5 at 720.
+    """
+
+    solvers = ("unipc", "euler")
+
+    def __init__(self, shift: float = 3.0) -> None:
+        self.shift = shift
+
+    def levels(self, unit: Tensor) -> Tensor:
+        """Shifted logistic function of normal numbers, in (0, 1)."""
+        normal = torch.special.ndtri(unit.double().clamp(1e-6, 1 - 1e-6))
+        level = torch.sigmoid(normal).to(torch.float32)
+        return self.shift * level / (1 + (self.shift - 1) * level)
+
+    def pair(self, clean: Tensor, noise: Tensor, levels: Tensor) -> TrainingPair:
+        """Target: the velocity ``e - x0``."""
+        spread = levels[:, None, None, None, None]
+        inputs = (1 - spread) * clean + spread * noise
+        return TrainingPair(inputs, levels * 1000, noise - clean, torch.ones_like(levels))
+
+    def clean(self, raw: Tensor, inputs: Tensor, levels: Tensor) -> Tensor:
+        """``x0 = x - s v``."""
+        return inputs - levels[:, None, None, None, None] * raw
+
+    def scheduler(self, solver: str) -> SchedulerMixin:
+        """UniPC (Wan's own) or Euler steps."""
+        if solver not in self.solvers:
+            raise self._refuse(solver)
+        if solver == "euler":
+            return _FlowEuler(shift=self.shift)
+        return UniPCMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=self.shift, num_train_timesteps=1000
+        )
+
+
+class _FlowEuler(FlowMatchEulerDiscreteScheduler):
+    """With what the other schedulers of diffusers have: its inputs and its first noise are not scaled."""
+
+    init_noise_sigma = 1.0
+
+    def scale_model_input(self, sample: Tensor, timestep: Tensor) -> Tensor:
+        return sample

@@ -8,10 +8,12 @@ from typing import Any
 
 from vfusion3d.errors import UsageError
 from vfusion3d.video.backbone import VideoBackbone
+from vfusion3d.video.epipolar import add_joint_attention
+from vfusion3d.video.rays import add_ray_channels
 
 ENTRY_POINTS = "vfusion3d.video_backbones"
 """Group of entry points; each names a subclass of `VideoBackbone` and is called what recipes call it."""
-_OURS = {"emu": "EmuBackbone"}
+_OURS = {"emu": "EmuBackbone", "i2vgen": "I2VGenBackbone", "svd": "SvdBackbone", "wan": "WanBackbone"}
 
 
 def backbone_names() -> list[str]:
@@ -36,20 +38,27 @@ def backbone_class(name: str) -> type[VideoBackbone]:
     return found
 
 
-def create_backbone(name: str, source: str, **changes: Any) -> VideoBackbone:
+def create_backbone(
+    name: str, source: str, *, ray_channels: bool = False, joint_attention: bool = False, **changes: Any
+) -> VideoBackbone:
     """A backbone with random weights, from the hub or from a folder.
 
     Args:
         name: One of `backbone_names`.
-        source: A preset of the backbone (random weights), a name on the Hugging Face hub, or a local folder in diffusers'
-            layout.
-        changes: Options of a preset.
+        source: A preset of the backbone (random weights), a name on the Hugging Face hub, or a local folder in
+            diffusers' layout.
+        ray_channels: Whether it reads each frame's Plücker rays besides (`add_ray_channels`).
+        joint_attention: Whether its views attend to each other along epipolar lines (`add_joint_attention`).
+        changes: Options of the backbone.
 
     Raises:
-        UsageError: if there is no such backbone.
+        UsageError: if there is no such backbone or option, or it cannot have one.
         CheckpointError: if weights are not to be had or do not fit.
     """
     kind = backbone_class(name)
-    if source in kind.presets:
-        return kind.from_preset(source, **changes)
-    return kind.from_pretrained(source)
+    model = kind.from_preset(source, **changes) if source in kind.presets else kind.from_pretrained(source, **changes)
+    if ray_channels:
+        add_ray_channels(model)
+    if joint_attention:
+        add_joint_attention(model)
+    return model

@@ -1,0 +1,78 @@
+"""From a checkpoint of `VideoFineTuner` to what `save_video_model` writes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vfusion3d.cameras import Rig
+from vfusion3d.errors import CheckpointError
+from vfusion3d.training.checkpoint_io import read_checkpoint
+from vfusion3d.training.video import VIDEO
+from vfusion3d.video.backbone import VideoBackbone
+from vfusion3d.video.registry import backbone_class, create_backbone
+from vfusion3d.video.trainable import choose_trainable, load_trainable_state, saved_name
+from vfusion3d.video.trained import UNKNOWN, VideoModelConfig
+
+_PREFIX = "backbone."  # of the video model's weights in its training module
+
+
+def load_trained_video(
+    path: str, averaged: bool = True, name: str | None = None, licence: str | None = None
+) -> tuple[VideoBackbone, VideoModelConfig]:
+    """The video model in a training checkpoint, without running anything that is in the file.
+
+    Args:
+        path: A ``.ckpt`` file of a run of `VideoFineTuner`.
+        averaged: Take the running average of the weights where there is one (`EMAWeightAveraging`), else those of the
+            last step.
+        name, licence: What reports call the model, and the licence of its trained weights.
+
+    Returns:
+        The model in evaluation mode, and what is known of it.
+
+    Raises:
+        CheckpointError: if the file is none, is another module's, or does not hold all that is needed.
+    """
+    checkpoint = read_checkpoint(path)
+    about: dict[str, Any] | None = checkpoint.get(VIDEO)
+    if about is None:
+        raise CheckpointError(f"The checkpoint {path} was not written by VideoFineTuner; give one of a video run.")
+    rig, size = about.get("rig"), about.get("resolution")
+    if rig is None or size is None:
+        raise CheckpointError(
+            f"The checkpoint {path} does not say on which orbits it was trained; train on data that know their rig, as "
+            "OrbitVideoDataModule."
+        )
+    # Where Lightning averages weights, `state_dict` holds the average and the last step's lie beside it.
+    key = "state_dict" if averaged or "current_model_state" not in checkpoint else "current_model_state"
+    state = {saved_name(k.removeprefix(_PREFIX)): v for k, v in checkpoint[key].items() if k.startswith(_PREFIX)}
+    options = about.get("changes") or {}
+    backbone = create_backbone(about["backbone"], about["source"], **options)
+    choose_trainable(backbone, about["train"], about["rank"])
+    from_preset = about["source"] in backbone_class(about["backbone"]).presets
+    if from_preset and not all(parameter.requires_grad for parameter in backbone.parameters()):
+        raise CheckpointError(
+            f"The checkpoint {path} was trained from the random weights of the preset {about['source']!r}, but holds "
+            f"only what was trained of them ({about['train']}); train `all` of a preset to export it."
+        )
+    try:
+        load_trainable_state(backbone, state)
+    except CheckpointError as error:
+        raise CheckpointError(f"The checkpoint {path} cannot be exported: {error}") from error
+    start = backbone.licence if from_preset else f"{about['source']}: {backbone.licence}"
+    config = VideoModelConfig(
+        backbone=about["backbone"],
+        source=about["source"],
+        train=about["train"],
+        rig=Rig(**rig),
+        size=int(size),
+        rank=about["rank"],
+        options=options,
+        name=name or f"{about['backbone']}-orbit",
+        licence=licence or UNKNOWN,
+        lineage=(start, "The licences of the training data were not recorded."),
+        steps=checkpoint.get("global_step"),
+        samples=checkpoint.get("samples_seen"),
+        version=str(about.get("version", UNKNOWN)),
+    )
+    return backbone.eval(), config
