@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from diffusers.models.attention_dispatch import attention_backend
@@ -38,7 +38,7 @@ def set_attention(backbone: VideoBackbone, kind: AttentionKind = "auto") -> None
         raise UsageError(f"Argument `attention` must be one of {', '.join(get_args(AttentionKind))}, but got {kind!r}.")
     if kind == "auto":
         return
-    denoiser = backbone.denoiser
+    denoiser: Any = backbone.denoiser
     processors = getattr(denoiser, "attn_processors", {}).values()
     if not processors:
         raise UsageError(f"The attention of {backbone.name} cannot be chosen; leave `attention` at auto.")

@@ -26,7 +26,7 @@ def enable_checkpointing(backbone: VideoBackbone) -> None:
     Raises:
         UsageError: if the denoiser has no layers that this knows.
     """
-    denoiser = backbone.denoiser
+    denoiser: Any = backbone.denoiser
     # Not diffusers' own for U-Nets: two of them refuse, and Stable Video Diffusion's leaves temporal attention out.
     layers = list(_layers(denoiser))
     if not layers:

@@ -43,8 +43,9 @@ class RayChannels(nn.Module):
 
     def __init__(self, first: nn.Conv2d | nn.Conv3d) -> None:
         super().__init__()
-        shape: Any = (first.kernel_size, first.stride, first.padding)
-        self.convolution = type(first)(6, first.out_channels, *shape, bias=False)
+        kind: Any = type(first)
+        shape = (first.kernel_size, first.stride, first.padding)
+        self.convolution = kind(6, first.out_channels, *shape, bias=False)
         nn.init.zeros_(self.convolution.weight)
         self.rays: Tensor | None = None
         """Of the frames that are about to be denoised, ``[B, F, 6, h, w]``."""

@@ -80,6 +80,7 @@ class WanBackbone(VideoBackbone):
         CheckpointError: if they do not fit together.
     """
 
+    denoiser: Any
     name = "wan"
     temporal = None
     lora = r"blocks\.\d+\.attn[12]\.(to_q|to_k|to_v|to_out\.0)"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKLWan
-from torch import Tensor, nn
+from torch import Tensor
 
 from vfusion3d.video.codecs import LatentCodec
 from vfusion3d.video.encoders import CLIP_MEAN, CLIP_STD, Frozen, TextEncoder
@@ -58,7 +58,7 @@ class Umt5Text(TextEncoder):
         tokenizer: Its tokenizer.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Any) -> None:
+    def __init__(self, model: Any, tokenizer: Any) -> None:
         super().__init__()
         self.model, self.tokenizer, self.width = model, tokenizer, model.config.d_model
         self.freeze()
@@ -85,10 +85,11 @@ class ClipTokens(Frozen):
         model: ``CLIPVisionModel`` of transformers.
     """
 
+    model: Any
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
         self.model, self.width = model, model.config.hidden_size
         self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(-1, 1, 1), persistent=False)
