@@ -51,7 +51,18 @@ MAY_IMPORT = {
     "models": {"errors", "outputs", "hub", "alpha", "cameras", "rendering"},
     "video": {"errors", "outputs", "hub", "alpha", "cameras", "preprocessing"},
     "training": {"errors", "outputs", "alpha", "cameras", "rendering", "models", "data", "metrics", "video"},
-    "callbacks": {"errors", "outputs", "alpha", "cameras", "rendering", "models", "data", "metrics", "training", "video"},
+    "callbacks": {
+        "errors",
+        "outputs",
+        "alpha",
+        "cameras",
+        "rendering",
+        "models",
+        "data",
+        "metrics",
+        "training",
+        "video",
+    },
     "pipelines": {"errors", "outputs", "alpha", "cameras", "rendering", "models", "meshes", "preprocessing", "video"},
 }
 
