@@ -82,7 +82,9 @@ def neighbour_errors(frames: Tensor, cameras: Cameras) -> Tensor:
 def match_score(frames: Tensor, cameras: Cameras, limit: float = MATCH_LIMIT) -> Tensor:
     """Share of neighbours whose matches fit the labelled cameras: their median epipolar error is under ``limit``.
 
-    Arguments as of `neighbour_errors`, ``limit`` in pixels. Pairs without enough matches do not fit.
+    Arguments as of `neighbour_errors`, ``limit`` in pixels. Pairs without enough matches do not fit. Only neighbours
+    are compared, and on a low orbit all epipolar lines are nearly rows, so that small pictures, or frames that hardly
+    turn, may pass all the same: `find_cameras` and `loop_closure` see those.
 
     Returns:
         A scalar in [0, 1], float32.
