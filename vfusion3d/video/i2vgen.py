@@ -51,8 +51,8 @@ class I2VGenBackbone(VideoBackbone):
     temporal = r"(temp_convs|temp_attentions|transformer_in|image_latents_temporal_encoder)\."
     lora = TEMPORAL_ATTENTION
     licence = (
-        "I2VGen-XL is published under the MIT licence for research and non-commercial use: its training videos and "
-        "pictures are others', so what it generates should stay within that use."
+        "I2VGen-XL was trained on WebVid-10M and LAION-400M, and its authors intend it for research and non-commercial "
+        "use only: what it generates should stay within that."
     )
     presets: ClassVar[dict[str, dict[str, Any]]] = {"tiny": _TINY, "released": {}}
     reads_text = True
