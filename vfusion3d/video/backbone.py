@@ -44,7 +44,7 @@ class Conditioning:
 
     def map(self, function: Any) -> Conditioning:
         """Apply a function to every tensor."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        fields: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return Conditioning(**{k: None if v is None else function(v) for k, v in fields.items()})
 
     def __getitem__(self, items: Any) -> Conditioning:
@@ -54,8 +54,9 @@ class Conditioning:
     @staticmethod
     def cat(parts: Sequence[Conditioning]) -> Conditioning:
         """Items of several one after another."""
-        fields = {f.name: [getattr(part, f.name) for part in parts] for f in dataclasses.fields(Conditioning)}
-        return Conditioning(**{k: None if v[0] is None else torch.cat(v) for k, v in fields.items()})
+        columns = {f.name: [getattr(part, f.name) for part in parts] for f in dataclasses.fields(Conditioning)}
+        fields: dict[str, Any] = {k: None if v[0] is None else torch.cat(v) for k, v in columns.items()}
+        return Conditioning(**fields)
 
 
 class VideoBackbone(nn.Module, ABC):
