@@ -44,8 +44,9 @@ class Conditioning:
 
     def map(self, function: Any) -> Conditioning:
         """Apply a function to every tensor."""
-        fields: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return Conditioning(**{k: None if v is None else function(v) for k, v in fields.items()})
+        tensors = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        fields: dict[str, Any] = {k: None if v is None else function(v) for k, v in tensors.items()}
+        return Conditioning(**fields)
 
     def __getitem__(self, items: Any) -> Conditioning:
         """Some of the items."""
