@@ -6,9 +6,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from vfusion3d.cameras import Rig
 from vfusion3d.data.places import Places
 from vfusion3d.data.shard_writer import Item, ShardWriter
-from vfusion3d.data.shards import ITEMS, Rig, ShardSet
+from vfusion3d.data.shards import ITEMS, ShardSet
 
 LONG = "k" * 120  # a tar header of three blocks, so frames do not lie as predicted
 

@@ -20,12 +20,13 @@ import pytest
 import torch
 
 from vfusion3d.alpha import over_white, premultiplied_pixels
+from vfusion3d.cameras import Rig
 from vfusion3d.data import shards
 from vfusion3d.data.packing import procedural_rig
 from vfusion3d.data.procedural import sample_objects
 from vfusion3d.data.raycast import render
 from vfusion3d.data.scenes import Scene
-from vfusion3d.data.shards import ITEMS, Rig, ShardSet, metadata
+from vfusion3d.data.shards import ITEMS, ShardSet, metadata
 from vfusion3d.errors import ShardError, UsageError, VFusion3DError
 from vfusion3d.metrics.functional import psnr
 

@@ -18,7 +18,6 @@ _PUBLIC = {
     "ProceduralObjects": "raycast",
     "ProceduralOrbitDataModule": "procedural_orbits",
     "RenderedDataModule": "rendered_module",
-    "Rig": "shards",
     "Scene": "scenes",
     "ShardSet": "shards",
     "ShardWriter": "shard_writer",
