@@ -186,16 +186,22 @@ def test_going_on_from_a_trained_model(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_equal_one(tmp_path: Path) -> None:
-    states = []
+    runs = []
     for processes in (1, 2):
         path = tmp_path / f"{processes}.ckpt"
         command = [sys.executable, __file__, str(processes), str(path)]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=1600, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
-        states.append(torch.load(path, weights_only=True)["state_dict"])
-    assert states[0].keys() == states[1].keys()
-    # Adam divides by a gradient's size, so rounding shows in the smallest ones.
-    assert all(torch.allclose(states[1][key], value, atol=2e-4) for key, value in states[0].items())
+        runs.append(torch.load(path, weights_only=True))
+    assert runs[0]["state_dict"].keys() == runs[1]["state_dict"].keys()
+    assert runs[0]["samples_seen"] == runs[1]["samples_seen"]
+    # Gradients, averaged over the steps. Weights say less: Adam takes whole steps along a gradient that is nothing but
+    # rounding, as that of a bias before a normalisation.
+    moments = [run["optimizer_states"][0]["state"] for run in runs]
+    assert moments[0].keys() == moments[1].keys()
+    largest = max(float(state["exp_avg"].abs().max()) for state in moments[0].values())
+    for key, state in moments[0].items():
+        torch.testing.assert_close(moments[1][key]["exp_avg"], state["exp_avg"], atol=1e-4 * largest, rtol=1e-3)
 
 
 def main(processes: int, path: str) -> None:
