@@ -40,7 +40,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from vfusion3d.alpha import over_white
+from vfusion3d.alpha import over_white, rgb_pixels
 from vfusion3d.cameras import Cameras
 from vfusion3d.data.packing import fit_rig, orbit_elevation
 from vfusion3d.data.rendered_module import find_scenes
@@ -171,7 +171,7 @@ def strip(truth: Tensor, frames: Tensor) -> Image.Image:
     """Eight true frames above those of a method."""
     shown = range(0, len(truth), max(1, len(truth) // 8))
     rows = [torch.cat([area_resize(part[k], STRIP, STRIP) for k in shown], -1) for part in (truth, frames)]
-    return Image.fromarray((torch.cat(rows, -2).clamp(0, 1) * 255).round().byte().movedim(0, -1).numpy())
+    return Image.fromarray(rgb_pixels(torch.cat(rows, -2)))
 
 
 def row_file(output: Path, method: Method, scene: Scene) -> Path:

@@ -19,6 +19,11 @@ def pixels_over_white(rgba: np.ndarray) -> np.ndarray:
     return (rgba[..., :3] * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
 
 
+def rgb_pixels(pictures: Tensor) -> np.ndarray:
+    """RGB ``[..., 3, H, W]`` in [0, 1], clipped, as files hold it: uint8 ``[..., H, W, 3]``."""
+    return (pictures.float().clamp(0, 1) * 255).round().to(torch.uint8).movedim(-3, -1).cpu().numpy()
+
+
 def straight_pixels(rgba: Tensor) -> np.ndarray:
     """Premultiplied RGBA ``[..., 4, H, W]`` in [0, 1] as files hold it: uint8 ``[..., H, W, 4]``, straight alpha."""
     colour, alpha = rgba[..., :3, :, :], rgba[..., 3:, :, :]

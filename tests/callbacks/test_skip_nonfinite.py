@@ -7,11 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch import nn
 from torch.utils.data import DataLoader
 
+from tests.trainers import quiet_trainer
 from vfusion3d.callbacks import SkipNonFinite
 from vfusion3d.errors import TrainingError
 from vfusion3d.training import OptimizerSettings, build_optimizer
@@ -48,17 +49,7 @@ class Tiny(LightningModule):
 
 def fit(tmp_path, model, skip, steps=6, callbacks=(), **options):
     data = DataLoader(torch.randn(2 * steps, 4, generator=torch.Generator().manual_seed(0)), batch_size=2)
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
-        max_epochs=1,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-        callbacks=[skip, *callbacks],
-        **options,
-    )
+    trainer = quiet_trainer(tmp_path, callbacks=[skip, *callbacks], **options)
     trainer.fit(model, data)
     return trainer
 

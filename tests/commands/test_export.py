@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 
+from tests.trainers import quiet_trainer
 from vfusion3d import cli
 from vfusion3d.callbacks import ExportModel
 from vfusion3d.data import ProceduralDataModule
@@ -28,17 +28,8 @@ def run(tmp_path_factory) -> Path:
         losses=LossWeights(perceptual=0.0, l2=1.0),
         patches=PatchSettings(size=8, recompute=False),
     )
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
-        max_epochs=1,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        default_root_dir=folder,
-        callbacks=[EMAWeightAveraging(decay=0.5), Save(folder / "run.ckpt"), ExportModel(license="CC-BY-4.0")],
-    )
+    callbacks = [EMAWeightAveraging(decay=0.5), Save(folder / "run.ckpt"), ExportModel(license="CC-BY-4.0")]
+    trainer = quiet_trainer(folder, enable_checkpointing=False, callbacks=callbacks)
     trainer.fit(module, ProceduralDataModule(samples_per_epoch=4, batch_size=2, views=2, resolution=16, val_samples=1))
     return folder
 

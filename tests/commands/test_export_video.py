@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from safetensors.torch import load_file
 
+from tests.trainers import quiet_trainer
 from tests.video.diffusers_folders import write_model
 from vfusion3d import OrbitGenerator, cli
 from vfusion3d.data import ProceduralOrbitDataModule
@@ -26,17 +26,7 @@ def run(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     module = VideoFineTuner("emu", str(source), changes={"frames": 2}, drop_text=0.0)
     data = ProceduralOrbitDataModule(samples_per_epoch=2, batch_size=1, views=2, resolution=16, val_samples=0)
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
-        max_epochs=1,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        default_root_dir=folder,
-        callbacks=[EMAWeightAveraging(decay=0.5)],
-    )
+    trainer = quiet_trainer(folder, enable_checkpointing=False, callbacks=[EMAWeightAveraging(decay=0.5)])
     trainer.fit(module, data)
     trainer.save_checkpoint(folder / "run.ckpt")
     return folder

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from tests.trainers import quiet_trainer
 from vfusion3d.callbacks import CameraNoise, ExportModel, LearningRateRestart, NovelViewSheets, ResolutionSchedule
 from vfusion3d.data import ProceduralDataModule
 from vfusion3d.errors import UsageError
@@ -52,17 +53,8 @@ def trainer(tmp_path, trace, epochs=4, **changes) -> Trainer:
         LearningRateRestart(1e-3, [2, 2], warmup_steps=1),
         CameraNoise(targets="both"),
     ]
-    return Trainer(
-        accelerator="cpu",
-        devices=1,
-        max_epochs=epochs,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-        callbacks=[*schedules, trace, *changes.pop("callbacks", [])],
-        **changes,
-    )
+    callbacks = [*schedules, trace, *changes.pop("callbacks", [])]
+    return quiet_trainer(tmp_path, max_epochs=epochs, callbacks=callbacks, **changes)
 
 
 def batch_of(dm: ProceduralDataModule):

@@ -6,13 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from vfusion3d.alpha import over_white
-from vfusion3d.callbacks.pictures import save_picture
-from vfusion3d.callbacks.progress import output_folder
+from vfusion3d.alpha import over_white, rgb_pixels
+from vfusion3d.callbacks.sheets import Sheets
 from vfusion3d.models import Rendering
 
 _GAP = 2  # pixels between the objects of a sheet
@@ -39,14 +37,13 @@ def object_rows(images: Tensor, rendered: Rendering, index: int) -> np.ndarray:
     closeness = 1 - (1 - _FARTHEST) * ((depth - near) / max(far - near, 1e-6)).clamp(0, 1)
     rows = (over_white(images[index].float()), rendered.rgb[index].float(), opacity, closeness * opacity)
     pictures = torch.cat([torch.cat(list(row.expand(-1, 3, -1, -1)), -1) for row in rows], -2)
-    pixels = pictures.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
-    sheet = Image.fromarray(pixels)
+    sheet = Image.fromarray(rgb_pixels(pictures))
     side = images.shape[-1] - 1, images.shape[-2] - 1
     ImageDraw.Draw(sheet).rectangle((0, 0, *side), outline=_INPUT, width=max(1, side[0] // 64))
     return np.asarray(sheet)
 
 
-class NovelViewSheets(Callback):
+class NovelViewSheets(Sheets):
     """Draws the first objects of the validation set: target, prediction, opacity and depth of every view.
 
     The views lie side by side, the input framed and first; near surfaces are bright in the depth, empty space is
@@ -60,51 +57,14 @@ class NovelViewSheets(Callback):
         objects: Objects shown; with several processes, of those that the first one scores.
     """
 
-    def __init__(self, dirpath: str | None = None, objects: int = 8) -> None:
-        if objects < 1:
-            raise ValueError(f"Argument `objects` must be at least 1, but got {objects}.")
-        self.dirpath, self.objects = dirpath, objects
-        self._rows: list[np.ndarray] = []
+    LOGGED = "novel_views"
+    SHOWN = "views"
 
-    def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Keep the first objects."""
-        self._collect(trainer, batch, outputs)
+    def rows_of(self, batch: Any, outputs: Rendering, count: int) -> list[np.ndarray]:
+        """`object_rows` of each object."""
+        return [object_rows(batch["images"], outputs, index) for index in range(min(count, len(batch["images"])))]
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the sheet."""
-        self._write(trainer, f"novel_views_{trainer.global_step:07d}", "val/novel_views")
-
-    def on_test_batch_end(
-        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Keep the first objects."""
-        self._collect(trainer, batch, outputs)
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the sheet."""
-        self._write(trainer, "test_views", "test/novel_views")
-
-    def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Keep the first objects."""
-        self._collect(trainer, batch, outputs)
-
-    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the sheet."""
-        self._write(trainer, "predicted_views", "predict/novel_views")
-
-    def _collect(self, trainer: Trainer, batch: Any, rendered: Rendering) -> None:
-        if trainer.is_global_zero and not trainer.sanity_checking:
-            room = range(min(self.objects - len(self._rows), len(batch["images"])))
-            self._rows += [object_rows(batch["images"], rendered, index) for index in room]
-
-    def _write(self, trainer: Trainer, name: str, key: str) -> None:
-        rows, self._rows = self._rows, []
-        folder = output_folder(trainer, self.dirpath)
-        if not rows:
-            return
+    def sheet(self, rows: list[np.ndarray]) -> Image.Image:
+        """The rows below each other."""
         padded = [np.pad(row, ((0, _GAP), (0, 0), (0, 0)), constant_values=255) for row in rows]
-        save_picture(trainer, folder, name, Image.fromarray(np.concatenate(padded)[:-_GAP]), key)
+        return Image.fromarray(np.concatenate(padded)[:-_GAP])

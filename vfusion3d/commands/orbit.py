@@ -196,6 +196,7 @@ def orbit_one(generator: OrbitGenerator, picture: str, folder: Path, text: str |
     """
     from PIL import Image
 
+    from vfusion3d.alpha import rgb_pixels
     from vfusion3d.outputs import result_folder
     from vfusion3d.rendering.turntable import contact_sheet, write_video
 
@@ -230,7 +231,7 @@ def orbit_one(generator: OrbitGenerator, picture: str, folder: Path, text: str |
         with timed(seconds, "generate"), progress_bar(f"{folder.name}: frames", "step") as progress:
             video = generator(prepared, text, args.seed, elevation=args.elevation or 0.0, progress=progress)
         with timed(seconds, "write"):
-            frames, source = _pixels(video), _pixels(prepared.on_white())
+            frames, source = rgb_pixels(video), rgb_pixels(prepared.on_white())
             (partial / "images").mkdir()
             files = [f"images/{number:03d}.png" for number in range(len(frames))]
             for file, frame in zip(files, frames, strict=True):
@@ -244,13 +245,6 @@ def orbit_one(generator: OrbitGenerator, picture: str, folder: Path, text: str |
         report["versions"] = {**versions(), "diffusers": _diffusers_version()}
         (partial / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return report
-
-
-def _pixels(pictures: torch.Tensor) -> Any:
-    """RGB in [0, 1], ``[..., 3, H, W]``, as uint8 ``[..., H, W, 3]``."""
-    import torch
-
-    return (pictures.clamp(0, 1) * 255 + 0.5).to(torch.uint8).movedim(-3, -1).cpu().numpy()
 
 
 def _write_cameras(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_format
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jsonargparse import Namespace
@@ -162,12 +162,7 @@ def read_run(parser: LightningArgumentParser, config: Namespace) -> RecipeRun:
 
 def _video_model(settings: dict[str, Any], notes: list[str]) -> VideoModel:
     from vfusion3d.training.video_cost import VideoModel
-    from vfusion3d.video.trainable import Trained
 
-    if settings["train"] not in get_args(Trained):
-        raise UsageError(
-            f"Argument `train` must be one of {', '.join(get_args(Trained))}, but got {settings['train']!r}."
-        )
     own = ("backbone", "source", "train", "rank")
     options = {**(settings["changes"] or {})}
     options |= {name: True for name in ("ray_channels", "joint_attention") if settings[name]}

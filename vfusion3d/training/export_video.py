@@ -9,7 +9,7 @@ from vfusion3d.errors import CheckpointError
 from vfusion3d.training.checkpoint_io import read_checkpoint
 from vfusion3d.training.video import VIDEO
 from vfusion3d.video.backbone import VideoBackbone
-from vfusion3d.video.registry import backbone_class, create_backbone
+from vfusion3d.video.registry import create_backbone, is_preset
 from vfusion3d.video.trainable import choose_trainable, load_trainable_state, saved_name
 from vfusion3d.video.trained import UNKNOWN, VideoModelConfig
 
@@ -49,7 +49,7 @@ def load_trained_video(
     options = about.get("changes") or {}
     backbone = create_backbone(about["backbone"], about["source"], **options)
     choose_trainable(backbone, about["train"], about["rank"])
-    from_preset = about["source"] in backbone_class(about["backbone"]).presets
+    from_preset = is_preset(about["backbone"], about["source"])
     if from_preset and not all(parameter.requires_grad for parameter in backbone.parameters()):
         raise CheckpointError(
             f"The checkpoint {path} was trained from the random weights of the preset {about['source']!r}, but holds "

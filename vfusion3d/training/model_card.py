@@ -9,9 +9,9 @@ import yaml
 from huggingface_hub import ModelCardData
 
 from vfusion3d.models import TriplaneReconstructor
+from vfusion3d.video.card import HUB_LICENCES
 
 UNKNOWN = "unknown"
-_HUB_LICENSES = ("apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0")
 _UNITS = {"psnr": " dB", "foreground_psnr": " dB"}
 
 
@@ -57,7 +57,7 @@ def model_card(model: TriplaneReconstructor, facts: TrainingFacts) -> str:
     """
     config = model.config
     license_ = config.license.lower()
-    named = license_ in (*_HUB_LICENSES, UNKNOWN)
+    named = license_ in HUB_LICENCES
     header = ModelCardData(
         license=license_ if named else "other",
         license_name=None if named else config.license,

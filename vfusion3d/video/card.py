@@ -8,7 +8,11 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCardData
 
-_HUB_LICENCES = ("apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "unknown")
+HUB_LICENCES = (
+    *("apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0"),
+    "unknown",
+)
+"""Licences that the Hugging Face hub knows by these names."""
 
 
 def video_card(config: Mapping[str, Any], parameters: int) -> str:
@@ -18,7 +22,7 @@ def video_card(config: Mapping[str, Any], parameters: int) -> str:
         config: As `VideoModelConfig.to_dict` gives it.
         parameters: How many numbers were trained.
     """
-    licence, named = str(config["licence"]), str(config["licence"]).lower() in _HUB_LICENCES
+    licence, named = str(config["licence"]), str(config["licence"]).lower() in HUB_LICENCES
     header = ModelCardData(
         license=licence.lower() if named else "other",
         license_name=None if named else licence,

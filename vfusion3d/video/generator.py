@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from vfusion3d.cameras import Rig, fit_radius
 from vfusion3d.errors import UsageError
 from vfusion3d.preprocessing import FOV, CentredPicture, centre_picture, rig_border
 from vfusion3d.video.backbone import Conditioning, VideoBackbone
 from vfusion3d.video.guidance import Guidance
+from vfusion3d.video.precision import cast_weights
 from vfusion3d.video.registry import create_backbone
 from vfusion3d.video.sampling import Progress, check_solver, sample_latents
 from vfusion3d.video.trained import (
@@ -125,7 +126,7 @@ class OrbitGenerator:
             config, backbone = read_video_config(folder), load_video_model(folder)
         backbone.to(device)
         if precision is not None:
-            _cast(backbone.denoiser, PRECISIONS[precision])
+            cast_weights(backbone.denoiser, PRECISIONS[precision])
         rig, trained_on = (None, SIZE) if config is None else (config.rig, config.size)
         generator = cls(backbone, rig, size or trained_on, **options)
         generator.source, generator.config = str(model), config
@@ -254,14 +255,6 @@ class OrbitGenerator:
             return conditioning
         vectors = torch.stack([self.rig.cameras(math.radians(degrees)).vectors for degrees in elevations])
         return dataclasses.replace(conditioning, cameras=vectors.to(conditioning.image))
-
-
-def _cast(denoiser: nn.Module, dtype: torch.dtype) -> None:
-    """Change the type of all weights but those that diffusers wants to stay float32."""
-    kept = getattr(denoiser, "_keep_in_fp32_modules", None) or ()
-    for name, parameter in denoiser.named_parameters():
-        if not set(kept) & set(name.split(".")):
-            parameter.data = parameter.data.to(dtype)
 
 
 def _each(name: str, value: Any, count: int) -> list[Any]:

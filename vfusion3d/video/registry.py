@@ -38,6 +38,15 @@ def backbone_class(name: str) -> type[VideoBackbone]:
     return found
 
 
+def is_preset(name: str, source: str) -> bool:
+    """Whether a backbone's source is a preset, whose random weights are nowhere else.
+
+    Raises:
+        UsageError: if there is no such backbone.
+    """
+    return source in backbone_class(name).presets
+
+
 def create_backbone(
     name: str, source: str, *, ray_channels: bool = False, joint_attention: bool = False, **changes: Any
 ) -> VideoBackbone:
@@ -56,7 +65,7 @@ def create_backbone(
         CheckpointError: if weights are not to be had or do not fit.
     """
     kind = backbone_class(name)
-    model = kind.from_preset(source, **changes) if source in kind.presets else kind.from_pretrained(source, **changes)
+    model = kind.from_preset(source, **changes) if is_preset(name, source) else kind.from_pretrained(source, **changes)
     if ray_channels:
         add_ray_channels(model)
     if joint_attention:

@@ -27,7 +27,7 @@ from vfusion3d.hub import hub_answers, hub_errors
 from vfusion3d.outputs import carry_over, result_folder
 from vfusion3d.video.backbone import VideoBackbone
 from vfusion3d.video.card import video_card
-from vfusion3d.video.registry import backbone_class, create_backbone
+from vfusion3d.video.registry import create_backbone, is_preset
 from vfusion3d.video.trainable import Trained, choose_trainable, load_trainable_state, trainable_state
 
 CONFIG = "video.json"
@@ -132,7 +132,7 @@ def save_video_model(
         OutputError: if the folder exists and may not be replaced, or cannot be written.
     """
     folder = Path(folder)
-    state = _complete_state(backbone) if _from_preset(config) else trainable_state(backbone)
+    state = _complete_state(backbone) if is_preset(config.backbone, config.source) else trainable_state(backbone)
     with result_folder(folder, overwrite, marker=CONFIG) as partial:
         weights = partial / WEIGHTS
         try:
@@ -165,7 +165,7 @@ def load_video_model(name_or_path: str | Path) -> VideoBackbone:
         raise CheckpointError(f"The model of {folder / CONFIG} cannot be built: {error}") from error
     state = _read_weights(folder / WEIGHTS)
     try:
-        if _from_preset(config):
+        if is_preset(config.backbone, config.source):
             _load_complete_state(backbone, state)
         else:
             load_trainable_state(backbone, state)
@@ -228,11 +228,6 @@ def find_video_model(name_or_path: str | Path) -> Path:
     with hub_errors(name, what="Video model", files=files, instead=f"give {known}a folder"):
         paths = [hf_hub_download(name, file, local_files_only=offline) for file in (CONFIG, WEIGHTS)]
     return Path(paths[0]).parent
-
-
-def _from_preset(config: VideoModelConfig) -> bool:
-    """Whether training started from random weights, which are nowhere else."""
-    return config.source in backbone_class(config.backbone).presets
 
 
 def _frozen(backbone: VideoBackbone) -> dict[str, Tensor]:

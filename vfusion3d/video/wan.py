@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoTokenizer, CLIPVisionModel, UMT5EncoderModel
 
 from vfusion3d.errors import CheckpointError
@@ -18,6 +18,7 @@ from vfusion3d.video.codecs import LatentCodec, PixelCodec
 from vfusion3d.video.diffusion import FlowMatching
 from vfusion3d.video.encoders import ByteText, Frozen, PooledImage, TextEncoder
 from vfusion3d.video.loading import announce_licence, find_model, load_component, load_tokenizer, read_json
+from vfusion3d.video.precision import cast_weights
 from vfusion3d.video.wan_parts import TEXT_TOKENS, ClipTokens, Umt5Text, WanCodec
 
 _MASKS = 4
@@ -114,8 +115,9 @@ class WanBackbone(VideoBackbone):
         self.reads_text = text_encoder is not None
         self.process = FlowMatching(shift)
         if half:
-            _halve(transformer)
-            _halve(text_encoder)
+            for model in (transformer, getattr(text_encoder, "model", None)):  # some encoders have no weights
+                if model is not None:
+                    cast_weights(model, torch.bfloat16)
         self._replaces = config.in_channels == channels
         self._grey: dict[tuple[int, ...], Tensor] = {}
 
@@ -249,16 +251,6 @@ class WanBackbone(VideoBackbone):
         if size not in self._grey:
             self._grey[size] = self.codec.encode(latents.new_full((1, 1, 3, *size), 0.5))[:, 0]
         return self._grey[size].to(latents)
-
-
-def _halve(module: nn.Module | None) -> None:
-    """Weights to bfloat16, but for those that a model's class keeps in float32."""
-    for model in () if module is None else module.modules():
-        kept = getattr(model, "_keep_in_fp32_modules", None)
-        if kept is not None:
-            for name, parameter in model.named_parameters():
-                if not any(part in name for part in kept):
-                    parameter.data = parameter.data.bfloat16()
 
 
 def _shift_of(folder: Path) -> float:

@@ -36,7 +36,7 @@ class WanCodec(LatentCodec):
         self.factor = 2 ** (len(vae.config.dim_mult) - 1) * (vae.config.patch_size or 1)
         self.register_buffer("mean", torch.tensor(vae.config.latents_mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(vae.config.latents_std).view(-1, 1, 1), persistent=False)
-        self.requires_grad_(False)
+        self.freeze()
 
     def encode_frames(self, pictures: Tensor) -> Tensor:
         """The posterior's mode, normalised."""
