@@ -10,6 +10,7 @@ PROCESSES = {
     "emu": VariancePreserving(),
     "i2vgen": VariancePreserving("squaredcos_cap_v2"),
     "svd": ElucidatedDiffusion(),
+    "clean": VariancePreserving(prediction_type="sample"),
 }
 SOLVERS = [(name, solver) for name, process in PROCESSES.items() for solver in process.solvers]
 
@@ -86,3 +87,16 @@ def test_min_snr_weights():
     snr = squared / (1 - squared)
     weight = process.pair(*torch.zeros(2, 3, 1, 1, 1, 1), levels).weight
     torch.testing.assert_close(weight, snr.clamp(max=5) / (snr + 1))
+
+
+def test_weights_of_clean_latents_are_those_of_v():
+    """Up to a limit: nearly clean inputs would outweigh all others."""
+    clean, noise, raw = torch.randn(3, 3, 2, 3, 4, 4)
+    levels = torch.tensor([999, 600, 5])
+    told = PROCESSES["clean"].pair(clean, noise, levels)
+    claimed = PROCESSES["emu"].pair(clean, noise, levels)
+    error = (raw - claimed.target).square().mean((1, 2, 3, 4))
+    x0 = PROCESSES["emu"].clean(raw, claimed.inputs, levels)
+    ours = told.weight * (x0 - told.target).square().mean((1, 2, 3, 4))
+    torch.testing.assert_close(ours[:2], error[:2], rtol=1e-4, atol=0)
+    assert told.weight[2] == 5

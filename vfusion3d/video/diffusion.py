@@ -7,7 +7,7 @@ noisy input is made of them, and what the target is. Solvers are those of diffus
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from diffusers import (
@@ -21,6 +21,10 @@ from diffusers import (
 from torch import Tensor
 
 from vfusion3d.errors import UsageError
+
+PredictionType = Literal["v_prediction", "sample"]
+"""What a denoiser returns, as diffusers names it."""
+_LARGEST_WEIGHT = 5.0  # of an error of the clean latents: nearly clean ones would count a thousand times
 
 
 class TrainingPair(NamedTuple):
@@ -79,6 +83,8 @@ class VariancePreserving(DiffusionProcess):
         beta_schedule: ``scaled_linear`` or ``squaredcos_cap_v2``, as diffusers names them.
         zero_terminal_snr: Whether the last level is pure noise (arXiv 2305.08891), as Emu Video's.
         snr_gamma: Min-SNR weighting (arXiv 2303.09556) with this gamma, or None for equal weights.
+        prediction_type: ``v_prediction``, or ``sample``: the denoiser returns the clean latents themselves, for
+            networks too narrow to pass all of the noise (arXiv 2511.13720). Weights are the same on v, up to a limit.
     """
 
     solvers = ("ddim", "euler", "dpm")
@@ -88,13 +94,14 @@ class VariancePreserving(DiffusionProcess):
         beta_schedule: str = "scaled_linear",
         zero_terminal_snr: bool = True,
         snr_gamma: float | None = None,
+        prediction_type: PredictionType = "v_prediction",
     ) -> None:
-        self.snr_gamma = snr_gamma
+        self.snr_gamma, self.prediction_type = snr_gamma, prediction_type
         self._options: dict[str, Any] = {
             "beta_start": 0.00085,
             "beta_end": 0.012,
             "beta_schedule": beta_schedule,
-            "prediction_type": "v_prediction",
+            "prediction_type": prediction_type,
             "timestep_spacing": "trailing",
             "rescale_betas_zero_snr": zero_terminal_snr,
         }
@@ -110,16 +117,21 @@ class VariancePreserving(DiffusionProcess):
         return squared.sqrt(), (1 - squared).sqrt()
 
     def pair(self, clean: Tensor, noise: Tensor, levels: Tensor) -> TrainingPair:
-        """``x = a x0 + s e``; target ``v = a e - s x0``."""
+        """``x = a x0 + s e``; target ``v = a e - s x0``, or x0."""
         signal, spread = self._scales(levels)
         weight = torch.ones(len(levels), device=clean.device)
         if self.snr_gamma is not None:  # of v-prediction: min(snr, gamma) / (snr + 1)
             snr = (signal / spread).flatten().square()
             weight = snr.clamp(max=self.snr_gamma) / (snr + 1)
-        return TrainingPair(signal * clean + spread * noise, levels, signal * noise - spread * clean, weight)
+        inputs = signal * clean + spread * noise
+        if self.prediction_type == "sample":  # an error of x0 is one of v times s
+            return TrainingPair(inputs, levels, clean, weight * spread.flatten().pow(-2).clamp(max=_LARGEST_WEIGHT))
+        return TrainingPair(inputs, levels, signal * noise - spread * clean, weight)
 
     def clean(self, raw: Tensor, inputs: Tensor, levels: Tensor) -> Tensor:
-        """``x0 = a x - s v``."""
+        """``x0 = a x - s v``, or what it is."""
+        if self.prediction_type == "sample":
+            return raw
         signal, spread = self._scales(levels)
         return signal * inputs - spread * raw
 

@@ -83,6 +83,8 @@ class EmuBackbone(VideoBackbone):
         unet: Any = UNet3DConditionModel(**settings, in_channels=2 * codec.channels + 1, out_channels=codec.channels)
         temporal_identity(unet)
         model = cls(unet, codec, ByteText(unet.config.cross_attention_dim), **changes)
+        if preset == "nano":
+            model.process = VariancePreserving(prediction_type="sample")
         model.licence = NO_LICENCE
         return model.eval()
 
