@@ -89,14 +89,12 @@ def test_min_snr_weights():
     torch.testing.assert_close(weight, snr.clamp(max=5) / (snr + 1))
 
 
-def test_weights_of_clean_latents_are_those_of_v():
-    """Up to a limit: nearly clean inputs would outweigh all others."""
+def test_min_snr_weighs_clean_latents_and_v_alike():
     clean, noise, raw = torch.randn(3, 3, 2, 3, 4, 4)
-    levels = torch.tensor([999, 600, 5])
-    told = PROCESSES["clean"].pair(clean, noise, levels)
-    claimed = PROCESSES["emu"].pair(clean, noise, levels)
-    error = (raw - claimed.target).square().mean((1, 2, 3, 4))
-    x0 = PROCESSES["emu"].clean(raw, claimed.inputs, levels)
-    ours = told.weight * (x0 - told.target).square().mean((1, 2, 3, 4))
-    torch.testing.assert_close(ours[:2], error[:2], rtol=1e-4, atol=0)
-    assert told.weight[2] == 5
+    levels = torch.tensor([900, 600, 100])
+    ours = VariancePreserving(snr_gamma=5.0, prediction_type="sample").pair(clean, noise, levels)
+    process = VariancePreserving(snr_gamma=5.0)
+    other = process.pair(clean, noise, levels)
+    wrong = (process.clean(raw, other.inputs, levels) - ours.target).square().mean((1, 2, 3, 4))
+    expected = other.weight * (raw - other.target).square().mean((1, 2, 3, 4))
+    torch.testing.assert_close(ours.weight * wrong, expected, rtol=1e-4, atol=1e-6)

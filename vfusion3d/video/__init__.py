@@ -14,6 +14,7 @@ _PUBLIC = {
     "WanBackbone": "wan",
     "LatentCodec": "codecs",
     "PixelCodec": "codecs",
+    "CosineCodec": "codecs",
     "KLCodec": "codecs",
     "TemporalKLCodec": "codecs",
     "TextEncoder": "encoders",

@@ -24,7 +24,6 @@ from vfusion3d.errors import UsageError
 
 PredictionType = Literal["v_prediction", "sample"]
 """What a denoiser returns, as diffusers names it."""
-_LARGEST_WEIGHT = 5.0  # of an error of the clean latents: nearly clean ones would count a thousand times
 
 
 class TrainingPair(NamedTuple):
@@ -84,7 +83,7 @@ class VariancePreserving(DiffusionProcess):
         zero_terminal_snr: Whether the last level is pure noise (arXiv 2305.08891), as Emu Video's.
         snr_gamma: Min-SNR weighting (arXiv 2303.09556) with this gamma, or None for equal weights.
         prediction_type: ``v_prediction``, or ``sample``: the denoiser returns the clean latents themselves, for
-            networks too narrow to pass all of the noise (arXiv 2511.13720). Weights are the same on v, up to a limit.
+            networks too narrow to pass all of the noise (arXiv 2511.13720).
     """
 
     solvers = ("ddim", "euler", "dpm")
@@ -119,14 +118,12 @@ class VariancePreserving(DiffusionProcess):
     def pair(self, clean: Tensor, noise: Tensor, levels: Tensor) -> TrainingPair:
         """``x = a x0 + s e``; target ``v = a e - s x0``, or x0."""
         signal, spread = self._scales(levels)
+        inputs, v = signal * clean + spread * noise, self.prediction_type == "v_prediction"
         weight = torch.ones(len(levels), device=clean.device)
-        if self.snr_gamma is not None:  # of v-prediction: min(snr, gamma) / (snr + 1)
+        if self.snr_gamma is not None:  # min(snr, gamma) on x0; squared errors of v are snr + 1 times as large
             snr = (signal / spread).flatten().square()
-            weight = snr.clamp(max=self.snr_gamma) / (snr + 1)
-        inputs = signal * clean + spread * noise
-        if self.prediction_type == "sample":  # an error of x0 is one of v times s
-            return TrainingPair(inputs, levels, clean, weight * spread.flatten().pow(-2).clamp(max=_LARGEST_WEIGHT))
-        return TrainingPair(inputs, levels, signal * noise - spread * clean, weight)
+            weight = snr.clamp(max=self.snr_gamma) / (snr + 1 if v else 1)
+        return TrainingPair(inputs, levels, signal * noise - spread * clean if v else clean, weight)
 
     def clean(self, raw: Tensor, inputs: Tensor, levels: Tensor) -> Tensor:
         """``x0 = a x - s v``, or what it is."""

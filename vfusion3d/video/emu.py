@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import CLIPTextModel
 
 from vfusion3d.video.backbone import NO_LICENCE, Conditioning, VideoBackbone, captions
-from vfusion3d.video.codecs import KLCodec, LatentCodec, PixelCodec
+from vfusion3d.video.codecs import CosineCodec, KLCodec, LatentCodec, PixelCodec
 from vfusion3d.video.diffusion import VariancePreserving
 from vfusion3d.video.encoders import ByteText, ClipText, TextEncoder
 from vfusion3d.video.inflation import temporal_identity, unet_from_image, with_input_channels
@@ -31,7 +31,7 @@ _TINY = {
     "cross_attention_dim": 32,
     "attention_head_dim": 8,
 }
-_NANO = {**_TINY, "block_out_channels": (24, 48)}
+_NANO = {**_TINY, "block_out_channels": (32, 64)}
 _IMAGE_LICENCE = (
     "Weights started from Stable Diffusion are under CreativeML Open RAIL(++)-M, which passes its use restrictions on "
     "to what they generate."
@@ -79,7 +79,7 @@ class EmuBackbone(VideoBackbone):
         ``released``."""
         cls.check_options(changes)
         settings = cls.preset_of(preset)
-        codec = released_codec(AutoencoderKL) if preset == "released" else PixelCodec(4 if preset == "nano" else 2)
+        codec = released_codec(AutoencoderKL) if preset == "released" else CosineCodec() if preset == "nano" else PixelCodec()
         unet: Any = UNet3DConditionModel(**settings, in_channels=2 * codec.channels + 1, out_channels=codec.channels)
         temporal_identity(unet)
         model = cls(unet, codec, ByteText(unet.config.cross_attention_dim), **changes)
