@@ -5,7 +5,7 @@ import torch
 
 from tests.video.diffusers_folders import image_vae, video_vae
 from vfusion3d.errors import UsageError
-from vfusion3d.video import KLCodec, PixelCodec, TemporalKLCodec
+from vfusion3d.video import CosineCodec, KLCodec, PixelCodec, TemporalKLCodec
 
 
 @torch.no_grad()
@@ -49,3 +49,15 @@ def test_pixels_with_channels_to_spare():
     torch.testing.assert_close(codec.decode(latents), video)
     with pytest.raises(UsageError, match="`channels` must be at least 12, but got 4"):
         PixelCodec(2, channels=4)
+
+
+def test_low_frequencies_of_blocks():
+    codec, video = CosineCodec(), torch.rand(1, 2, 3, 8, 12)
+    latents = codec.encode(video)
+    assert latents.shape == (1, 2, 16, 2, 3)
+    torch.testing.assert_close(codec.encode(codec.decode_frames(latents[0])[None]), latents)  # a projection
+    grey = codec.encode(torch.full((1, 1, 3, 4, 4), 0.25)).flatten()
+    torch.testing.assert_close(grey, torch.nn.functional.pad(torch.tensor([-1.5]), (0, 15)))
+    smooth = torch.linspace(0, 1, 12).expand(1, 1, 3, 8, 12)
+    assert (codec.decode(codec.encode(smooth)) - smooth).abs().max() < 0.01
+    assert (codec.decode(latents) - video).abs().max() > 0.2  # noise has high frequencies
