@@ -151,12 +151,20 @@ class ElucidatedDiffusion(DiffusionProcess):
     Args:
         mean: Of ``ln(sigma)``, which is normal in training.
         spread: Its standard deviation.
+        largest: Sigma that solvers start from (the release: 700).
+        prediction_type: ``v_prediction``, or ``sample``, as `VariancePreserving`.
     """
 
     solvers = ("euler",)
 
-    def __init__(self, mean: float = 0.7, spread: float = 1.6) -> None:
-        self.mean, self.spread = mean, spread
+    def __init__(
+        self,
+        mean: float = 0.7,
+        spread: float = 1.6,
+        largest: float = 700.0,
+        prediction_type: PredictionType = "v_prediction",
+    ) -> None:
+        self.mean, self.spread, self.largest, self.prediction_type = mean, spread, largest, prediction_type
 
     def levels(self, unit: Tensor) -> Tensor:
         """Sigmas, float32."""
@@ -164,32 +172,35 @@ class ElucidatedDiffusion(DiffusionProcess):
         return (self.mean + self.spread * normal).exp().float()
 
     def pair(self, clean: Tensor, noise: Tensor, levels: Tensor) -> TrainingPair:
-        """Target ``v = (e - sigma x0) / sqrt(sigma^2 + 1)``."""
+        """Target ``v = (e - sigma x0) / sqrt(sigma^2 + 1)``, or x0."""
         sigma = levels[:, None, None, None, None]
         scale = (sigma.square() + 1).rsqrt()
-        inputs, target = (clean + sigma * noise) * scale, (noise - sigma * clean) * scale
+        inputs = (clean + sigma * noise) * scale
+        target = clean if self.prediction_type == "sample" else (noise - sigma * clean) * scale
         return TrainingPair(inputs, levels.log() / 4, target, torch.ones_like(levels))
 
     def clean(self, raw: Tensor, inputs: Tensor, levels: Tensor) -> Tensor:
-        """``x0 = (x - sigma v) / sqrt(sigma^2 + 1)``, x the scaled input."""
+        """``x0 = (x - sigma v) / sqrt(sigma^2 + 1)``, x the scaled input; or what it is."""
+        if self.prediction_type == "sample":
+            return raw
         sigma = levels[:, None, None, None, None]
         return (inputs - sigma * raw) * (sigma.square() + 1).rsqrt()
 
     def scheduler(self, solver: str) -> SchedulerMixin:
-        """Euler, from sigma 700 to .002 spaced as in EDM, as the release is configured."""
+        """Euler, down to sigma .002 spaced as in EDM, as the release is configured."""
         if solver not in self.solvers:
             raise self._refuse(solver)
         return EulerDiscreteScheduler(
             beta_start=0.00085,
             beta_end=0.012,
             beta_schedule="scaled_linear",
-            prediction_type="v_prediction",
+            prediction_type=self.prediction_type,
             timestep_type="continuous",
             timestep_spacing="leading",
             steps_offset=1,
             use_karras_sigmas=True,
             sigma_min=0.002,
-            sigma_max=700.0,
+            sigma_max=self.largest,
         )
 
 

@@ -14,12 +14,12 @@ from torch import Tensor
 from transformers import CLIPTextModel
 
 from vfusion3d.video.backbone import NO_LICENCE, Conditioning, VideoBackbone, captions
-from vfusion3d.video.codecs import CosineCodec, KLCodec, LatentCodec, PixelCodec
+from vfusion3d.video.codecs import KLCodec, LatentCodec
 from vfusion3d.video.diffusion import VariancePreserving
 from vfusion3d.video.encoders import ByteText, ClipText, TextEncoder
 from vfusion3d.video.inflation import temporal_identity, unet_from_image, with_input_channels
 from vfusion3d.video.loading import announce_licence, class_of, find_model, load_component, load_tokenizer, read_json
-from vfusion3d.video.unet import TEMPORAL_ATTENTION, check_fit, coarsest, released_codec
+from vfusion3d.video.unet import TEMPORAL_ATTENTION, check_fit, coarsest, preset_codec
 
 _TINY = {
     "sample_size": 8,
@@ -75,11 +75,11 @@ class EmuBackbone(VideoBackbone):
 
     @classmethod
     def from_preset(cls, preset: str, **changes: Any) -> EmuBackbone:
-        """Random weights, whose temporal layers start as the identity; text as bytes, and the pixels as latents but in
-        ``released``."""
+        """Random weights, whose temporal layers start as the identity, and text as bytes; ``nano`` predicts clean latents
+        of a `CosineCodec`, ``tiny`` has pixels as latents."""
         cls.check_options(changes)
         settings = cls.preset_of(preset)
-        codec = released_codec(AutoencoderKL) if preset == "released" else CosineCodec() if preset == "nano" else PixelCodec()
+        codec = preset_codec(preset, AutoencoderKL)
         unet: Any = UNet3DConditionModel(**settings, in_channels=2 * codec.channels + 1, out_channels=codec.channels)
         temporal_identity(unet)
         model = cls(unet, codec, ByteText(unet.config.cross_attention_dim), **changes)

@@ -18,7 +18,7 @@ from vfusion3d.video.codecs import LatentCodec, PixelCodec, TemporalKLCodec
 from vfusion3d.video.diffusion import ElucidatedDiffusion
 from vfusion3d.video.encoders import ClipImage, ImageEncoder, PooledImage
 from vfusion3d.video.loading import announce_licence, find_model, load_component
-from vfusion3d.video.unet import check_fit, coarsest, released_codec
+from vfusion3d.video.unet import check_fit, coarsest, preset_codec
 
 _TINY = {
     "sample_size": 8,
@@ -59,7 +59,7 @@ class SvdBackbone(VideoBackbone):
         "Stable Video Diffusion's weights are under the Stability AI Community License, by which what they generate "
         "counts as derivative works."
     )
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"tiny": _TINY, "released": {}}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"tiny": _TINY, "nano": _TINY, "released": {}}
 
     def __init__(
         self,
@@ -84,14 +84,20 @@ class SvdBackbone(VideoBackbone):
 
     @classmethod
     def from_preset(cls, preset: str, **changes: Any) -> SvdBackbone:
-        """Random weights and no CLIP; the pixels as latents but in ``released``."""
+        """Random weights and no CLIP; ``nano`` predicts clean latents of a `CosineCodec`, ``tiny`` has pixels as latents.
+
+        Raises:
+            UsageError: as the base class.
+        """
         cls.check_options(changes)
         settings = cls.preset_of(preset)
-        codec = released_codec(AutoencoderKLTemporalDecoder) if preset == "released" else PixelCodec()
+        codec = preset_codec(preset, AutoencoderKLTemporalDecoder)
         channels = {"in_channels": 2 * codec.channels, "out_channels": codec.channels}
         unet: Any = UNetSpatioTemporalConditionModel(**settings, **channels)
         model = cls(unet, codec, PooledImage(unet.config.cross_attention_dim), **changes)
         model.licence = NO_LICENCE
+        if preset == "nano":
+            model.process = ElucidatedDiffusion(largest=80.0, prediction_type="sample")
         return model.eval()
 
     @classmethod

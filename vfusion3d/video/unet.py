@@ -7,7 +7,7 @@ from typing import Any
 from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 
 from vfusion3d.errors import CheckpointError
-from vfusion3d.video.codecs import KLCodec, LatentCodec, TemporalKLCodec
+from vfusion3d.video.codecs import CosineCodec, KLCodec, LatentCodec, PixelCodec, TemporalKLCodec
 
 # The last projections too: where they are zero (`temporal_identity`), updates of the others alone would do nothing.
 TEMPORAL_ATTENTION = r"(.+\.temp_attentions\.\d+|transformer_in)\.(.+\.attn[12]\.(to_q|to_k|to_v|to_out\.0)|proj_out)"
@@ -49,6 +49,13 @@ def check_fit(name: str, unet: Any, codec: LatentCodec, inputs: int, **encoders:
                 f"The U-Net of {name} attends to vectors of {unet.config.cross_attention_dim} numbers, but the "
                 f"{encoder} makes {width}; give components of one model."
             )
+
+
+def preset_codec(preset: str, kind: type[AutoencoderKL] | type[AutoencoderKLTemporalDecoder]) -> LatentCodec:
+    """A preset's codec: `released_codec`, a `CosineCodec` for ``nano``, pixels for ``tiny``."""
+    if preset == "released":
+        return released_codec(kind)
+    return CosineCodec() if preset == "nano" else PixelCodec()
 
 
 def released_codec(kind: type[AutoencoderKL] | type[AutoencoderKLTemporalDecoder]) -> KLCodec:
