@@ -10,7 +10,8 @@ PROCESSES = {
     "emu": VariancePreserving(),
     "i2vgen": VariancePreserving("squaredcos_cap_v2"),
     "svd": ElucidatedDiffusion(),
-    "clean": VariancePreserving(prediction_type="sample"),
+    "emu, clean": VariancePreserving(prediction_type="sample"),
+    "svd, clean": ElucidatedDiffusion(largest=80.0, prediction_type="sample"),
 }
 SOLVERS = [(name, solver) for name, process in PROCESSES.items() for solver in process.solvers]
 

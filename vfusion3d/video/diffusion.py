@@ -190,7 +190,7 @@ class ElucidatedDiffusion(DiffusionProcess):
         """Euler, down to sigma .002 spaced as in EDM, as the release is configured."""
         if solver not in self.solvers:
             raise self._refuse(solver)
-        return EulerDiscreteScheduler(
+        return _ContinuousEuler(
             beta_start=0.00085,
             beta_end=0.012,
             beta_schedule="scaled_linear",
@@ -244,6 +244,14 @@ class FlowMatching(DiffusionProcess):
         return UniPCMultistepScheduler(
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=self.shift, num_train_timesteps=1000
         )
+
+
+class _ContinuousEuler(EulerDiscreteScheduler):
+    """With ``ln(sigma) / 4`` as times whatever is predicted; diffusers has them for v-prediction alone."""
+
+    def set_timesteps(self, *args: Any, **kwargs: Any) -> None:
+        super().set_timesteps(*args, **kwargs)
+        self.timesteps = (self.sigmas[:-1].log() / 4).to(self.timesteps.device)
 
 
 class _FlowEuler(FlowMatchEulerDiscreteScheduler):
