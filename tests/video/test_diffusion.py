@@ -11,7 +11,7 @@ PROCESSES = {
     "i2vgen": VariancePreserving("squaredcos_cap_v2"),
     "svd": ElucidatedDiffusion(),
     "emu, clean": VariancePreserving(prediction_type="sample"),
-    "svd, clean": ElucidatedDiffusion(largest=80.0, prediction_type="sample"),
+    "svd, clean": ElucidatedDiffusion(prediction_type="sample"),
 }
 SOLVERS = [(name, solver) for name, process in PROCESSES.items() for solver in process.solvers]
 
