@@ -201,7 +201,7 @@ class Store:
             for name in one.stage.reads:
                 if name in plan.owners:
                     sound = pc.and_(sound, valid[plan.owners[name]])
-            sound = pc.and_(sound, _chosen(table, one.where))
+            sound = pc.and_(sound, chosen(table, one.where))
             valid[one.stage.name] = sound
             place = pc.if_else(sound, place, None)
             for name in source.columns:
@@ -223,16 +223,16 @@ class Store:
         stage = plan.steps[step].stage
         owners = [plan.owners[name] for name in stage.reads if name in plan.owners]
         table, valid = self._view(plan, step, unit, plan.conditions[step], owners)
-        chosen = _chosen(table, plan.steps[step].where)
+        choice = chosen(table, plan.steps[step].where)
         for owner in owners:
-            chosen = pc.and_(chosen, valid[owner])
-        done, errors, todo = 0, {}, chosen
+            choice = pc.and_(choice, valid[owner])
+        done, errors, todo = 0, {}, choice
         results = self.results(plan, step, unit, ())
         if results is not None:
             place = pc.index_in(table[ID].combine_chunks(), value_set=results[ID].combine_chunks())
             reasons = results[ERROR].combine_chunks().take(place)
-            here = pc.and_(chosen, place.is_valid())
-            todo = pc.and_(chosen, place.is_null())
+            here = pc.and_(choice, place.is_valid())
+            todo = pc.and_(choice, place.is_null())
             failed = pc.and_(here, reasons.is_valid())
             done = pc.sum(pc.and_(here, reasons.is_null())).as_py() or 0
             if retry_failed:
@@ -343,8 +343,8 @@ def _list_parts(folder: Path) -> dict[int, list[int]]:
     return {unit: sorted(numbers) for unit, numbers in found.items()}
 
 
-def _chosen(table: pa.Table, where: str | None) -> pa.Array:
-    """Which rows a condition chooses."""
+def chosen(table: pa.Table, where: str | None) -> pa.Array:
+    """Which rows of a table a condition chooses, booleans; all if there is none."""
     if where is None:
         return pa.array([True] * len(table))
     condition, used = parse_query(where, table.column_names)
