@@ -135,7 +135,7 @@ def read_steps(config: str) -> tuple[list[Step], int, str]:
 def _make_one(plan: Plan, items: pa.Table, args: Any) -> int:
     """One item into a folder of its own."""
     from vfusion3d.engine import regenerate
-    from vfusion3d.engine.regenerate import ITEM, write_row
+    from vfusion3d.engine.one_item import ITEM, write_row
 
     row = regenerate(plan, items, args.only)
     with result_folder(args.output, marker=ITEM) as folder:

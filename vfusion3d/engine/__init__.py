@@ -16,7 +16,7 @@ _PUBLIC = {
     "read_items": "items",
     "run": "runner",
     "summarise": "summary",
-    "regenerate": "regenerate",
+    "regenerate": "one_item",
     "RuleCaptionFilter": "captions",
 }
 
