@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 
-from vfusion3d.engine.journal import Entries, read_entries
+from vfusion3d.engine.journal import read_entries
 from vfusion3d.engine.plan import Plan
 from vfusion3d.engine.progress import Progress
 from vfusion3d.engine.store import Store
 from vfusion3d.engine.summary import write_summary
-from vfusion3d.engine.worker import UnitSummary, Worker
+from vfusion3d.engine.worker import UnitSummary, Worker, is_settled
 from vfusion3d.errors import OutputError, UsageError
 
 EXECUTORS = ("local", "ray")
@@ -73,11 +73,3 @@ def _run_here(plan: Plan, store: Store, quiet: bool, retry_failed: bool) -> list
                         total += did
                         progress.update(step, unit, did)
     return totals
-
-
-def is_settled(plan: Plan, step: int, store: Store, unit: int, entries: Entries, retry_failed: bool = False) -> bool:
-    """Whether a step's journal says that nothing of a unit is missing."""
-    entry = entries.latest.get(unit)
-    if entry is None or entry.left or (retry_failed and entry.errors):
-        return False
-    return entry.state == store.digest(plan, step, unit)

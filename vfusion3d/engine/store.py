@@ -55,6 +55,8 @@ class UnitState:
     """Why, by id."""
     skipped: int
     """Items that the condition leaves out, or that lack an input because an earlier stage failed or skipped them."""
+    parts: list[int]
+    """Numbers of the files that this was read from."""
 
 
 class Store:
@@ -221,6 +223,7 @@ class Store:
             retry_failed: Items that failed are missing too.
         """
         stage = plan.steps[step].stage
+        parts = list(self._numbers(self.step_folder(plan, step), unit))
         owners = [plan.owners[name] for name in stage.reads if name in plan.owners]
         table, valid = self._view(plan, step, unit, plan.conditions[step], owners)
         choice = chosen(table, plan.steps[step].where)
@@ -246,7 +249,7 @@ class Store:
         )
         for name in stage.reads if len(missing) else ():
             missing = missing.filter(missing[name].is_valid())
-        return UnitState(missing, done, errors, len(table) - done - len(errors) - len(missing))
+        return UnitState(missing, done, errors, len(table) - done - len(errors) - len(missing), parts)
 
     def missing(self, plan: Plan, step: int, unit: int) -> pa.Table:
         """The items of a unit that a step has yet to do, with the columns that it reads."""
@@ -262,30 +265,39 @@ class Store:
             text += f"\n{plan.folder(number)} {plan.steps[number].where} {parts}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def add(self, plan: Plan, step: int, unit: int, results: pa.Table) -> None:
-        """Keep what a step did of a unit; where another process came first, what that one has not done.
+    def add(self, plan: Plan, step: int, unit: int, results: pa.Table, seen: Collection[int] | None = None) -> None:
+        """Keep what a step did of a unit, but for what another process has done meanwhile.
+
+        Args:
+            plan: The stages.
+            step: Which of them.
+            unit: Which unit.
+            results: ``id``, the stage's columns and ``error``.
+            seen: Parts that were there when the work began (`UnitState.parts`); by default, now.
 
         Raises:
             OutputError: if it cannot be written; nothing is left behind then.
         """
-        stage = plan.steps[step].stage
         folder = self.step_folder(plan, step)
         if not folder.is_dir():
             make_folder(folder)
-        table = results.select([ID, *stage.writes, ERROR])
-        while len(table):
-            known = len(self._numbers(folder, unit))
-            number = self._numbers(folder, unit)[-1] + 1 if known else 0
+        table = results.select([ID, *plan.steps[step].stage.writes, ERROR])
+        known = set(self._numbers(folder, unit) if seen is None else seen)
+        while True:
+            numbers = self._numbers(folder, unit)
+            for number in sorted(set(numbers) - known):
+                theirs = _read(_part(folder, unit, number), [ID])[ID].combine_chunks()
+                table = table.filter(pc.invert(pc.is_in(table[ID], value_set=theirs)))
+            known = set(numbers)
+            if not len(table):
+                return
             try:
-                with atomic_file(_part(folder, unit, number), replace=False) as file:
+                with atomic_file(_part(folder, unit, numbers[-1] + 1 if numbers else 0), replace=False) as file:
                     _write(file, table)
                 return
             except OutputError as error:
                 if not isinstance(error.__cause__, FileExistsError):
                     raise
-            for number in self._numbers(folder, unit)[known:]:
-                theirs = _read(_part(folder, unit, number), [ID])[ID].combine_chunks()
-                table = table.filter(pc.invert(pc.is_in(table[ID], value_set=theirs)))
 
     @contextlib.contextmanager
     def claim(self, plan: Plan, step: int, unit: int, wait: bool = False) -> Iterator[bool]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from vfusion3d.engine.journal import Entry, append_entry
+from vfusion3d.engine.journal import Entries, Entry, append_entry
 from vfusion3d.engine.plan import Plan
 from vfusion3d.engine.stage import ERROR, ID, ItemError
 from vfusion3d.engine.store import Store
@@ -72,11 +72,12 @@ class Worker:
             if not ours:
                 return None
             summary = UnitSummary()
-            folder, todo = store.step_folder(plan, step), store.look(plan, step, unit, self.retry_failed).todo
+            folder, before = store.step_folder(plan, step), store.look(plan, step, unit, self.retry_failed)
+            todo = before.todo
             if len(todo):
                 with _attempts(folder / f".{unit:06d}.begun") as attempts:
                     for results in self._results(todo, attempts):
-                        store.add(plan, step, unit, results)
+                        store.add(plan, step, unit, results, before.parts)
                         failed = len(results) - results[ERROR].null_count
                         summary.done, summary.failed = summary.done + len(results) - failed, summary.failed + failed
                 summary.seconds = time.perf_counter() - started
@@ -132,6 +133,14 @@ class Worker:
         stage = self.plan.steps[self.step].stage
         nothing = {name: pa.nulls(1, kind) for name, kind in stage.writes.items()}
         return pa.table({ID: item[ID], **nothing, ERROR: pa.array([reason], pa.string())})
+
+
+def is_settled(plan: Plan, step: int, store: Store, unit: int, entries: Entries, retry_failed: bool = False) -> bool:
+    """Whether a step's journal says that nothing of a unit is missing."""
+    entry = entries.latest.get(unit)
+    if entry is None or entry.left or (retry_failed and entry.errors):
+        return False
+    return entry.state == store.digest(plan, step, unit)
 
 
 class _Attempts:
