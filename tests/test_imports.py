@@ -41,16 +41,28 @@ MAY_IMPORT = {
     "alpha": set(),
     "outputs": {"errors"},
     "hub": {"errors"},
+    "ray_session": {"errors"},
     "poly_data": set(),
     "cameras": {"errors"},
     "rendering": {"errors", "outputs", "alpha", "poly_data", "cameras"},
     "data": {"errors", "outputs", "alpha", "cameras"},
-    "meshes": {"errors", "outputs", "poly_data", "cameras", "data"},  # a mesh is rendered into a scene folder
+    "meshes": {"errors", "outputs", "poly_data", "cameras", "data", "ray_session"},  # into a scene folder
     "metrics": {"errors", "cameras"},
     "preprocessing": {"errors", "alpha", "cameras"},
     "models": {"errors", "outputs", "hub", "alpha", "cameras", "rendering"},
     "video": {"errors", "outputs", "hub", "alpha", "cameras", "preprocessing"},
-    "engine": {"errors", "outputs", "hub", "alpha", "cameras", "data", "preprocessing", "video", "metrics"},
+    "engine": {
+        "errors",
+        "outputs",
+        "hub",
+        "ray_session",
+        "alpha",
+        "cameras",
+        "data",
+        "preprocessing",
+        "video",
+        "metrics",
+    },
     "training": {"errors", "outputs", "alpha", "cameras", "rendering", "models", "data", "metrics", "video"},
     "callbacks": {
         "errors",
@@ -100,6 +112,7 @@ def test_import_is_light():
         ["data", "pack", "--help"],
         ["export", "--help"],
         ["orbit", "--help"],
+        ["generate", "--help"],
     ],
 )
 def test_help_is_light(command):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
-from vfusion3d.errors import MissingExtraError, UsageError
 from vfusion3d.meshes.workers import Outcome, call_within, check_limits
+from vfusion3d.ray_session import import_ray, ray_session
 
 
 class RayPool:
@@ -30,12 +29,7 @@ class RayPool:
 
     def __init__(self, function: Callable[[Any], Any], workers: int | None, timeout: float) -> None:
         check_limits(workers, timeout)
-        try:
-            import ray  # noqa: F401
-        except ImportError as error:
-            raise MissingExtraError(
-                'The executor ray needs the package `ray`; install it by: pip install "vfusion3d[ray]".'
-            ) from error
+        import_ray()
         self.function = function
         self.workers = workers
         self.timeout = timeout
@@ -46,38 +40,26 @@ class RayPool:
         Raises:
             UsageError: if Ray does not start.
         """
-        import ray
-
-        ours = not ray.is_initialized()
-        if ours:
+        with ray_session() as ray:
+            limit = self.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+            task = ray.remote(num_cpus=1, max_retries=2)(call_within)
+            waiting = iter(items)
+            running: dict[Any, Any] = {}
             try:
-                ray.init(log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
-            except Exception as error:  # Ray raises plain exceptions too
-                reason = " ".join(str(error).split()).rstrip(".")
-                raise UsageError(
-                    f"Ray did not start ({reason}); start it by `ray start --head` first, or check RAY_ADDRESS."
-                ) from error
-        limit = self.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-        task = ray.remote(num_cpus=1, max_retries=2)(call_within)
-        waiting = iter(items)
-        running: dict[Any, Any] = {}
-        try:
-            while True:
-                for item in itertools.islice(waiting, limit - len(running)):
-                    running[task.remote(self.function, item, self.timeout)] = item
-                if not running:
-                    return
-                (done,), _ = ray.wait(list(running), num_returns=1)
-                item = running.pop(done)
-                try:
-                    yield ray.get(done)
-                except ray.exceptions.RayError as error:
-                    reason = " ".join(str(error).split())
-                    yield Outcome(
-                        item, error=f"{item}: Ray could not finish the task ({type(error).__name__}: {reason})."
-                    )
-        finally:
-            for reference in running:
-                ray.cancel(reference, force=True)
-            if ours:
-                ray.shutdown()
+                while True:
+                    for item in itertools.islice(waiting, limit - len(running)):
+                        running[task.remote(self.function, item, self.timeout)] = item
+                    if not running:
+                        return
+                    (done,), _ = ray.wait(list(running), num_returns=1)
+                    item = running.pop(done)
+                    try:
+                        yield ray.get(done)
+                    except ray.exceptions.RayError as error:
+                        reason = " ".join(str(error).split())
+                        yield Outcome(
+                            item, error=f"{item}: Ray could not finish the task ({type(error).__name__}: {reason})."
+                        )
+            finally:
+                for reference in running:
+                    ray.cancel(reference, force=True)
