@@ -112,17 +112,17 @@ def run(stage: Stage, captions: Sequence[str]) -> pa.Table:
 
 def agreement(labels: Sequence[Label], kept: dict[str, list[bool]]) -> dict[str, Any]:
     """How a filter's answers compare with labels; None where a figure is not defined."""
-    from sklearn.metrics import cohen_kappa_score
-
     truth = [label.single for label in labels]
     said = [kept[label.file][label.row] for label in labels]
+    count = len(labels)
     hits = sum(a and b for a, b in zip(truth, said, strict=True))
-    two = len(set(truth)) == 2 and len(set(said)) == 2
+    same = sum(a == b for a, b in zip(truth, said, strict=True)) / count
+    chance = (sum(truth) * sum(said) + (count - sum(truth)) * (count - sum(said))) / count**2
     return {
-        "labels": len(labels),
+        "labels": count,
         "single": sum(truth),
-        "accuracy": sum(a == b for a, b in zip(truth, said, strict=True)) / len(labels),
-        "kappa": float(cohen_kappa_score(truth, said)) if two else None,
+        "accuracy": same,
+        "kappa": (same - chance) / (1 - chance) if chance < 1 else None,
         "precision": hits / sum(said) if any(said) else None,
         "recall": hits / sum(truth) if any(truth) else None,
     }

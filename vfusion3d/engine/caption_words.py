@@ -7,7 +7,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-DETERMINERS = _words("a an the one this that his her its their my your our another each")
+DETERMINERS = _words("a an the one this that some his her its their my your our another each")
 NUMBERS = _words("two three four five six seven eight nine ten eleven twelve dozen several many multiple various both few")
 COLOURS = _words(
     "black white red green blue yellow orange purple pink brown grey gray gold golden silver beige cream dark light"
@@ -23,7 +23,7 @@ PREPOSITIONS = _words(
 VERBS = _words(
     "is are was were has have had sits sit stands stand lies lay lays rests hangs holds holding wears wearing rides "
     "that which who where while when made covered filled dressed carved topped surrounded parked perched shaped seen "
-    "touch touches mingles leans grows looks facing turned mounted piled"
+    "touch touches leans grows looks facing turned mounted piled"
 )
 
 NOUNS_IN_ING = _words(
@@ -35,7 +35,7 @@ NOUNS_IN_ING = _words(
 
 GROUPS = _words(
     "group groups herd herds flock flocks crowd couple team band family swarm pack fleet row rows line lines lot lots "
-    "number set sets collection variety assortment series range selection school bunches pairs people"
+    "number set sets collection variety assortment series range selection school bunches pairs"
 )
 """Several things that stand by themselves. A pile, plate, bouquet or pair of things is one."""
 
@@ -71,12 +71,12 @@ PLACES = _words(
 
 BACKDROPS = PLACES | _words(
     "building buildings house fence tree trees window windowsill bush bushes grass water wall walls crowd snow mirror "
-    "sign cloud clouds curtain backdrop lawn table blue white black sun moon stage screen bridge castle store door"
+    "sign cloud clouds curtain backdrop lawn table blue white black sun moon stage screen bridge castle door rain sunlight"
 )
 """What something may be in front of without being one of two things."""
 
 FLAT = _words(
-    "poster posters print prints map logo logos card cards wallpaper wallpapers cover banner icon icons emoji emojis "
+    "poster posters print prints map logo logos card cards wallpaper wallpapers banner icon icons emoji emojis "
     "font fonts pattern vector clipart thumbnail infographic screenshot postcard flyer brochure template templates "
     "diagram chart graph flag sticker stickers decal painting drawing sketch illustration illustrations plakat collage "
     "mural photo photos photograph photography picture pictures stock sheet worksheet page pages pdf magazine certificate "
@@ -84,9 +84,12 @@ FLAT = _words(
 )
 """Pictures and papers, which have no other side."""
 
+ART = _words("painting drawing sketch illustration poster logo mosaic tapestry collage graffiti print")
+"""Said of the whole picture where it comes after the first clause: "a cat, oil painting"."""
+
 TEXTUAL = _words(
-    "how why what when where welcome view click buy sale free download review reviews guide tips ideas home design "
-    "news best top meet getting watch learn read episode season volume vol chapter conference allotment hotel tour "
+    "how why what when where welcome view click buy sale download review reviews guide tips ideas home design "
+    "news best meet getting learn read episode season volume vol chapter conference hotel tour coupon subtitle apk "
     "travel recipe recipes wedding party university company advisor director ceo manager solutions services specs live "
     "album music lyrics soundtrack wikipedia blog forum tutorial kit lesson lessons activities course handbook manual "
     "principles history introduction novel stories today show event festival"
@@ -107,7 +110,7 @@ THINGS = _words(
     "pendant bracelet ring bangle brooch locket anklet coin medal trophy key lock doll teddy bear toy puzzle robot "
     "figurine figure statue sculpture bust ornament candle candleholder holder lantern chandelier fan heater phone "
     "iphone ipad tablet laptop computer monitor keyboard mouse camera lens speaker radio television tv headset charger "
-    "adapter cable battery drive printer scanner router drone car truck van bus motorcycle bike bicycle scooter tractor "
+    "adapter cable battery printer scanner router drone car truck van bus motorcycle bike bicycle scooter tractor "
     "train locomotive tram plane airplane aircraft jet helicopter rocket ship boat yacht canoe kayak sailboat balloon "
     "tank trailer wagon cart wheel tire engine taillight headlight bumper mount bracket filter pump valve hammer drill "
     "saw wrench screwdriver axe sword dagger gun rifle pistol shield bow arrow katana guitar piano violin drum trumpet "
@@ -134,6 +137,11 @@ THINGS = _words(
     "flashlight lighter pipe whistle bell anchor barrel keg crate drum gate door window fence pillar column fountain "
     "birdhouse feeder collar leash saddle bridle cage aquarium terrarium kimono gown tuxedo apron robe bikini swimsuit "
     "bra corset romper onesie bib bottle thermos flask tumbler goblet chalice decanter corkscrew grater ladle spatula "
+    "costume magnet cuff loafer pillowcase keychain paddle tub bathtub drone unit wand mat mop iron tool scale diamond "
+    "shoe boot sandal sneaker slipper heel sock stocking mitten earring headphone skate cone sphere cube "
+    "man woman boy girl child baby kid lady guy person player skier surfer snowboarder rider dancer chef bride queen king "
+    "sign meter light traffic-light windsurfer polar computer food meal bun roll fries rice soup drink coffee tea beer "
+    "wine juice martini cocktail margarita ice-cream moon planet sun cloud skull hand eye head face foot tooth heart "
     "volkswagen toyota ford honda yamaha bmw mercedes porsche ferrari lamborghini chevrolet jeep land-rover"
 ) | PAIRED
 """Nouns that a web title must have one of: things that could be cut out and turned around."""

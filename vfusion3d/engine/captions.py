@@ -20,10 +20,14 @@ _FRAMING = re.compile(
 """What says how something is shown, not what: "a zoomed out DSLR photo of"."""
 _APART = re.compile(
     r"\b(?:next to|beside|besides|alongside|side by side|between|among|amongst|surrounded by|together with|along with|"
-    r"to the (?:left|right) of|behind an?|each other|touch(?:es)?|mingles with|poised above)\b"
+    r"to the (?:left|right) of|behind an?|each other|touch(?:es)?|looking at an?|chas(?:es|ing)|facing an?|"
+    r"crash(?:es|ing) into|fighting|follow(?:s|ing) an?|meets?)\b"
 )
 """What stands between two things."""
-_IN_FRONT = re.compile(r"\bin front of ((?:[\w-]+ ?){1,6})")
+_BEFORE = re.compile(r"\b(?:in front of|on the side of|against|near) ((?:[\w-]+ ?){1,6})")
+_ANOTHER = re.compile(r"\band (?:an?|the|another|two|three) (?:[\w-]+ ){1,4}?\w+ing\b")
+"""A second subject with a verb: "and a woman eating"."""
+_STOCK = re.compile(r"\bstock (?:photos?|photography|image|images|illustration|vector|footage)\b|\broyalty[ -]free\b")
 _WEB = re.compile(r"https?:|www\.|\.com\b|@\w|#\w|[|?!]|\bvol\.|\$\d| by [A-Z]\w+ [A-Z]|\.{3}")
 _NUMBER = re.compile(r"\d+")
 _WORD = re.compile(r"[^\W_][\w'’-]*")
@@ -102,22 +106,25 @@ def why_not_single(caption: str, most: int = 30) -> str | None:
         return "long"
     if _is_foreign(text, tokens):
         return "foreign"
+    lower = text.lower()
+    unframed = _FRAMING.sub("", lower)
+    clauses = [_WORD.findall(clause) for clause in re.split(r"[,;:.(\[|]|\s[-–—/]+\s", unframed)]
+    clauses = [clause for clause in clauses if clause] or [tokens]
+    phrase = _noun_phrase(clauses[0])
+    head = phrase[-1]
     title = _is_title(text)
-    if _WEB.search(text) or (title and words.TEXTUAL & set(tokens)):
+    if _WEB.search(text) or (title and words.TEXTUAL & set(tokens) and not _is_thing(head)):
         return "web"
-    clause = _FRAMING.sub("", text.lower())
-    clause = re.split(r"[,;:.(\[]|\s[-–—/]\s", clause + " ")[0]
-    phrase = _noun_phrase(_WORD.findall(clause))
-    head = phrase[-1] if phrase else ""
-    if head in words.FLAT or (title and words.FLAT & set(tokens)):
+    flat = words.FLAT & {head, *(phrase if title else ()), *((clauses[0][-1],) if title else ())}
+    if flat or any(words.ART & set(clause) for clause in clauses[1:]) or _STOCK.search(lower):
         return "flat"
     if head in words.PLACES or "view" in phrase:
         return "scene"
-    if _is_several(text.lower(), phrase):
-        return "several"
-    if title and not any(_singular(token) in words.THINGS or token in words.THINGS for token in tokens):
+    bare = unframed == lower and tokens[0] not in words.DETERMINERS
+    unnamed = bare and not any(_is_thing(token) for token in tokens)
+    if unnamed and title:  # "Jason Isaacs" is no plural
         return "unnamed"
-    return None
+    return "several" if _is_several(lower, phrase) else "unnamed" if unnamed else None
 
 
 def has_motion(caption: str) -> bool:
@@ -130,7 +137,7 @@ def has_motion(caption: str) -> bool:
     tokens = _WORD.findall(caption.lower())
     for place, token in enumerate(tokens):
         after = tokens[place + 1] if place + 1 < len(tokens) else ""
-        if token in _MOVING and after not in words.COMPOUNDS:
+        if token in _MOVING and token not in words.NOUNS_IN_ING and after not in words.COMPOUNDS:
             return True
         verb_follows_noun = place > 0 and tokens[place - 1] not in words.DETERMINERS | words.PREPOSITIONS | {"and"}
         if token in _MOVES and verb_follows_noun and after:
@@ -182,22 +189,24 @@ def _noun_phrase(tokens: Sequence[str]) -> list[str]:
 
 
 def _is_several(text: str, phrase: Sequence[str]) -> bool:
-    if _APART.search(text):
+    if _APART.search(text) or _ANOTHER.search(text):
         return True
-    front = _IN_FRONT.search(text)
-    if front and not words.BACKDROPS & set(front[1].split()):
+    before = _BEFORE.search(text)
+    if before and not words.BACKDROPS & set(before[1].split()):
         return True
-    if not phrase:
-        return False
-    if words.NUMBERS & set(phrase[:2]) or words.GROUPS & set(phrase):
+    head = phrase[-1]
+    if words.NUMBERS & set(phrase[:2]) or head in words.GROUPS:
         return True
     if _NUMBER.fullmatch(phrase[0]) and int(phrase[0]) in range(2, 1000):
         return True
     for place, token in enumerate(phrase[1:-1], 1):
         if token == "and" and not words.COLOURS & {phrase[place - 1], phrase[place + 1]}:
             return True
-    head = phrase[-1]
     return head in words.PLURALS or (_singular(head) != head and head not in words.PAIRED)
+
+
+def _is_thing(word: str) -> bool:
+    return word in words.THINGS or _singular(word) in words.THINGS
 
 
 def _singular(noun: str) -> str:
