@@ -7,9 +7,10 @@
 PROMPTS is a folder of tables of prompts (.txt with one a line; .tsv with a column prompt, Prompt or caption). For each
 table: how many captions each filter keeps, and why the rules drop the others. --lm adds a language model's yes or no.
 
-benchmarks/caption_labels.csv says of 200 lines of eight such files, by file, line number and the line's SHA-256 (the
-texts belong to others and are not here), whether the caption describes a single object. Half of them (dev) were looked
-at while the rules were written, half (held_out) were not. Files that are missing or differ are passed over and said so.
+benchmarks/caption_labels.csv says of 300 lines of eight such files, by file, line number and the line's SHA-256 (the
+texts belong to others and are not here), whether the caption describes a single object. 200 were labelled before there
+were rules: 100 (dev) were looked at while these were written, 100 (held_out) were not. 100 more (later) were drawn and
+labelled after the rules were finished. Files that are missing or differ are passed over and said so.
 
 accuracy: share of the labels that a filter agrees with. kappa: Cohen's, 0 is chance and 1 always. precision: share of
 the kept captions that are single objects. recall: share of the single objects that are kept.
@@ -36,6 +37,7 @@ from vfusion3d.engine.captions import REASONS
 from vfusion3d.errors import UsageError, VFusion3DError
 
 LABELS = Path(__file__).with_name("caption_labels.csv")
+SPLITS = ("dev", "held_out", "later")
 COLUMNS = ("prompt", "Prompt", "caption")
 BATCH = 64
 
@@ -129,9 +131,9 @@ def agreement(labels: Sequence[Label], kept: dict[str, list[bool]]) -> dict[str,
 
 
 def agreements(labels: Sequence[Label], kept: dict[str, list[bool]]) -> dict[str, dict[str, Any]]:
-    """`agreement` of each split, and of each file of the held-out one."""
+    """`agreement` of each split and each file's part of it."""
     result = {}
-    for split in ("dev", "held_out"):
+    for split in SPLITS:
         mine = [label for label in labels if label.split == split]
         if mine:
             result[split] = agreement(mine, kept)
@@ -235,7 +237,7 @@ def parser() -> argparse.ArgumentParser:
     add("--lm", metavar="MODEL", help="a causal language model too: a folder, or owner/name on the hub")
     add("--threshold", type=float, default=0.0, metavar="T", help="margin above which the model keeps (default: 0)")
     add("--device", default="cpu", help="of the language model (default: cpu)")
-    add("--disagreements", choices=["dev", "held_out"], help="list the labels of a split that a filter disagrees with")
+    add("--disagreements", choices=SPLITS, help="list the labels of a split that a filter disagrees with")
     add("--json", action="store_true", help="print one JSON document instead of Markdown")
     return options
 
