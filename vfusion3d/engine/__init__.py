@@ -16,6 +16,15 @@ _PUBLIC = {
     "read_items": "items",
     "run": "runner",
     "RuleCaptionFilter": "captions",
+    "ReadImage": "pictures",
+    "CentrePicture": "centre",
+    "ImageToOrbit": "orbits",
+    "FrameMasks": "masks",
+    "MatchScore": "consistency",
+    "SfmCheck": "consistency",
+    "AestheticScore": "aesthetic",
+    "PackSummary": "packing",
+    "pack": "packing",
 }
 
 __all__ = sorted(_PUBLIC)
