@@ -156,7 +156,7 @@ class LMCaptionFilter(Stage):
         kept = max(lengths) - min(lengths) + 1
         few = "logits_to_keep" in inspect.signature(self.model.forward).parameters
         ids = torch.tensor(padded, device=self.model.device)
-        logits: Tensor = self.model(input_ids=ids, **({"logits_to_keep": kept} if few else {})).logits
+        logits: Tensor = self.model(input_ids=ids, use_cache=False, **({"logits_to_keep": kept} if few else {})).logits
         first = max(lengths) - logits.shape[1]  # place of the first that was kept
         return [
             float(logits[row, lengths[row] - 1 - first, yes].float() - logits[row, lengths[row] - 1 - first, no].float())
