@@ -159,6 +159,8 @@ class LMCaptionFilter(Stage):
         logits: Tensor = self.model(input_ids=ids, use_cache=False, **({"logits_to_keep": kept} if few else {})).logits
         first = max(lengths) - logits.shape[1]  # place of the first that was kept
         return [
-            float(logits[row, lengths[row] - 1 - first, yes].float() - logits[row, lengths[row] - 1 - first, no].float())
+            float(
+                logits[row, lengths[row] - 1 - first, yes].float() - logits[row, lengths[row] - 1 - first, no].float()
+            )
             for row, (_, yes, no) in enumerate(asked)
         ]

@@ -8,7 +8,9 @@ def _words(text: str) -> frozenset[str]:
 
 
 DETERMINERS = _words("a an the one this that some his her its their my your our another each")
-NUMBERS = _words("two three four five six seven eight nine ten eleven twelve dozen several many multiple various both few")
+NUMBERS = _words(
+    "two three four five six seven eight nine ten eleven twelve dozen several many multiple various both few"
+)
 COLOURS = _words(
     "black white red green blue yellow orange purple pink brown grey gray gold golden silver beige cream dark light"
 )
@@ -102,48 +104,51 @@ FOREIGN = _words(
 )
 """Function words of other languages; two of them make a caption foreign."""
 
-THINGS = _words(
-    "chair table desk sofa couch bench stool bed lamp shelf bookcase cabinet dresser mirror clock watch vase bowl plate "
-    "cup mug bottle jar pot pan kettle teapot toaster blender oven fridge refrigerator knife fork spoon basket box chest "
-    "bag tote backpack purse wallet suitcase case cover shirt t-shirt tshirt tee jacket coat dress skirt sweater hoodie "
-    "sweatshirt crewneck jumper vest suit blouse polo tie belt hat cap beanie helmet scarf crown tiara mask wig necklace "
-    "pendant bracelet ring bangle brooch locket anklet coin medal trophy key lock doll teddy bear toy puzzle robot "
-    "figurine figure statue sculpture bust ornament candle candleholder holder lantern chandelier fan heater phone "
-    "iphone ipad tablet laptop computer monitor keyboard mouse camera lens speaker radio television tv headset charger "
-    "adapter cable battery printer scanner router drone car truck van bus motorcycle bike bicycle scooter tractor "
-    "train locomotive tram plane airplane aircraft jet helicopter rocket ship boat yacht canoe kayak sailboat balloon "
-    "tank trailer wagon cart wheel tire engine taillight headlight bumper mount bracket filter pump valve hammer drill "
-    "saw wrench screwdriver axe sword dagger gun rifle pistol shield bow arrow katana guitar piano violin drum trumpet "
-    "saxophone flute harp tuba cello banjo ukulele microphone amplifier ball bat racket racquet glove skateboard "
-    "surfboard snowboard ski frisbee kite umbrella parasol tent hydrant bookend book notebook journal diary pen pencil "
-    "brush paintbrush easel globe telescope microscope compass hourglass typewriter sewing machine cactus tree flower "
-    "rose sunflower tulip orchid gerbera daisy lily plant bonsai mushroom leaf pumpkin apple banana pear pineapple "
-    "watermelon orange lemon strawberry carrot tomato potato cake cupcake cookie donut doughnut pie bread loaf croissant "
-    "pizza burger hamburger sandwich hotdog taco sushi cheese chocolate brownie pudding muffin sundae pancake waffle "
-    "steak dessert salad cat kitten dog puppy corgi beagle bulldog horse pony cow pig sheep goat donkey zebra giraffe "
-    "elephant lion tiger leopard cheetah bear panda koala monkey gorilla chimpanzee orangutan kangaroo rabbit bunny "
-    "hamster squirrel fox wolf deer moose raccoon badger otter beaver hedgehog sloth hippo rhino crocodile alligator "
-    "lizard chameleon snake cobra frog toad turtle tortoise fish shark whale dolphin octopus crab lobster snail spider "
-    "tarantula scorpion butterfly bee bumblebee beetle ladybug dragonfly ant bird eagle owl parrot penguin flamingo "
-    "peacock swan duck goose chicken rooster hen turkey pigeon crow raven whitethroat hummingbird bluebird dragon "
-    "unicorn dinosaur astronaut knight samurai viking wizard pirate ninja warrior soldier angel mermaid snowman house "
-    "castle cottage tower windmill lighthouse temple pagoda pyramid igloo barn gazebo bridge opera statue throne armor "
-    "armour hydrant mailbox sink toilet bathtub faucet tap shower pillow cushion blanket rug carpet curtain quilt towel "
-    "bedsheet duvet wreath bouquet basketball football baseball soccer volleyball golf pedestal cooker mixer grill stove "
-    "vacuum broom bucket ladder wheelbarrow hose shovel rake lawnmower switch button knob handle hinge hook blush "
-    "lipstick mascara perfume foundation serum shampoo soap lotion candelabra candlestick thermometer calculator "
-    "stapler folder binder stand rack tray dispenser dish bin cradle crib stroller swing slide seat recliner ottoman "
-    "armchair nightstand headboard wardrobe sideboard loveseat hutch dock station panel light bulb sconce torch "
-    "flashlight lighter pipe whistle bell anchor barrel keg crate drum gate door window fence pillar column fountain "
-    "birdhouse feeder collar leash saddle bridle cage aquarium terrarium kimono gown tuxedo apron robe bikini swimsuit "
-    "bra corset romper onesie bib bottle thermos flask tumbler goblet chalice decanter corkscrew grater ladle spatula "
-    "costume magnet cuff loafer pillowcase keychain paddle tub bathtub drone unit wand mat mop iron tool scale diamond "
-    "shoe boot sandal sneaker slipper heel sock stocking mitten earring headphone skate cone sphere cube "
-    "man woman boy girl child baby kid lady guy person player skier surfer snowboarder rider dancer chef bride queen king "
-    "sign meter light traffic-light windsurfer polar computer food meal bun roll fries rice soup drink coffee tea beer "
-    "wine juice martini cocktail margarita ice-cream moon planet sun cloud skull hand eye head face foot tooth heart "
-    "volkswagen toyota ford honda yamaha bmw mercedes porsche ferrari lamborghini chevrolet jeep land-rover"
-) | PAIRED
+THINGS = (
+    _words(
+        "chair table desk sofa couch bench stool bed lamp shelf bookcase cabinet dresser mirror clock watch vase bowl plate "
+        "cup mug bottle jar pot pan kettle teapot toaster blender oven fridge refrigerator knife fork spoon basket box chest "
+        "bag tote backpack purse wallet suitcase case cover shirt t-shirt tshirt tee jacket coat dress skirt sweater hoodie "
+        "sweatshirt crewneck jumper vest suit blouse polo tie belt hat cap beanie helmet scarf crown tiara mask wig necklace "
+        "pendant bracelet ring bangle brooch locket anklet coin medal trophy key lock doll teddy bear toy puzzle robot "
+        "figurine figure statue sculpture bust ornament candle candleholder holder lantern chandelier fan heater phone "
+        "iphone ipad tablet laptop computer monitor keyboard mouse camera lens speaker radio television tv headset charger "
+        "adapter cable battery printer scanner router drone car truck van bus motorcycle bike bicycle scooter tractor "
+        "train locomotive tram plane airplane aircraft jet helicopter rocket ship boat yacht canoe kayak sailboat balloon "
+        "tank trailer wagon cart wheel tire engine taillight headlight bumper mount bracket filter pump valve hammer drill "
+        "saw wrench screwdriver axe sword dagger gun rifle pistol shield bow arrow katana guitar piano violin drum trumpet "
+        "saxophone flute harp tuba cello banjo ukulele microphone amplifier ball bat racket racquet glove skateboard "
+        "surfboard snowboard ski frisbee kite umbrella parasol tent hydrant bookend book notebook journal diary pen pencil "
+        "brush paintbrush easel globe telescope microscope compass hourglass typewriter sewing machine cactus tree flower "
+        "rose sunflower tulip orchid gerbera daisy lily plant bonsai mushroom leaf pumpkin apple banana pear pineapple "
+        "watermelon orange lemon strawberry carrot tomato potato cake cupcake cookie donut doughnut pie bread loaf croissant "
+        "pizza burger hamburger sandwich hotdog taco sushi cheese chocolate brownie pudding muffin sundae pancake waffle "
+        "steak dessert salad cat kitten dog puppy corgi beagle bulldog horse pony cow pig sheep goat donkey zebra giraffe "
+        "elephant lion tiger leopard cheetah bear panda koala monkey gorilla chimpanzee orangutan kangaroo rabbit bunny "
+        "hamster squirrel fox wolf deer moose raccoon badger otter beaver hedgehog sloth hippo rhino crocodile alligator "
+        "lizard chameleon snake cobra frog toad turtle tortoise fish shark whale dolphin octopus crab lobster snail spider "
+        "tarantula scorpion butterfly bee bumblebee beetle ladybug dragonfly ant bird eagle owl parrot penguin flamingo "
+        "peacock swan duck goose chicken rooster hen turkey pigeon crow raven whitethroat hummingbird bluebird dragon "
+        "unicorn dinosaur astronaut knight samurai viking wizard pirate ninja warrior soldier angel mermaid snowman house "
+        "castle cottage tower windmill lighthouse temple pagoda pyramid igloo barn gazebo bridge opera statue throne armor "
+        "armour hydrant mailbox sink toilet bathtub faucet tap shower pillow cushion blanket rug carpet curtain quilt towel "
+        "bedsheet duvet wreath bouquet basketball football baseball soccer volleyball golf pedestal cooker mixer grill stove "
+        "vacuum broom bucket ladder wheelbarrow hose shovel rake lawnmower switch button knob handle hinge hook blush "
+        "lipstick mascara perfume foundation serum shampoo soap lotion candelabra candlestick thermometer calculator "
+        "stapler folder binder stand rack tray dispenser dish bin cradle crib stroller swing slide seat recliner ottoman "
+        "armchair nightstand headboard wardrobe sideboard loveseat hutch dock station panel light bulb sconce torch "
+        "flashlight lighter pipe whistle bell anchor barrel keg crate drum gate door window fence pillar column fountain "
+        "birdhouse feeder collar leash saddle bridle cage aquarium terrarium kimono gown tuxedo apron robe bikini swimsuit "
+        "bra corset romper onesie bib bottle thermos flask tumbler goblet chalice decanter corkscrew grater ladle spatula "
+        "costume magnet cuff loafer pillowcase keychain paddle tub bathtub drone unit wand mat mop iron tool scale diamond "
+        "shoe boot sandal sneaker slipper heel sock stocking mitten earring headphone skate cone sphere cube "
+        "man woman boy girl child baby kid lady guy person player skier surfer snowboarder rider dancer chef bride queen king "
+        "sign meter light traffic-light windsurfer polar computer food meal bun roll fries rice soup drink coffee tea beer "
+        "wine juice martini cocktail margarita ice-cream moon planet sun cloud skull hand eye head face foot tooth heart "
+        "volkswagen toyota ford honda yamaha bmw mercedes porsche ferrari lamborghini chevrolet jeep land-rover"
+    )
+    | PAIRED
+)
 """Nouns that a web title must have one of: things that could be cut out and turned around."""
 
 MOTION = _words(
@@ -156,7 +161,9 @@ MOTION = _words(
 """Verbs after which a video model moves the object itself (IM-3D, 2402.08682); in no other form than these are nouns
 meant."""
 
-ONLY_ING = _words("paint train land water make take turn fall cut wave swing row farm play race ski surf drive flip type")
+ONLY_ING = _words(
+    "paint train land water make take turn fall cut wave swing row farm play race ski surf drive flip type"
+)
 """Of `MOTION`, those whose form on -s is more often a noun, or says nothing."""
 
 COMPOUNDS = _words(

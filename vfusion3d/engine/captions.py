@@ -152,7 +152,9 @@ def _forms() -> tuple[frozenset[str], frozenset[str]]:
         short = re.fullmatch(r"[^aeiou]*[aeiou][^aeiouwxy]", verb)
         moving.add((verb[:-1] if verb.endswith("e") else verb + verb[-1] if short else verb) + "ing")
         if verb not in words.ONLY_ING:
-            moves.add(verb[:-1] + "ies" if re.search("[^aeiou]y$", verb) else verb + ("es" if verb[-1] in "hsx" else "s"))
+            moves.add(
+                verb[:-1] + "ies" if re.search("[^aeiou]y$", verb) else verb + ("es" if verb[-1] in "hsx" else "s")
+            )
     return frozenset(moving), frozenset(moves)
 
 
@@ -211,7 +213,12 @@ def _is_thing(word: str) -> bool:
 
 def _singular(noun: str) -> str:
     """A regular plural's singular; anything else as it is."""
-    if not noun.endswith("s") or noun.endswith(("ss", "'s", "us", "is")) or noun in words.SINGULAR_IN_S or len(noun) < 4:
+    if (
+        not noun.endswith("s")
+        or noun.endswith(("ss", "'s", "us", "is"))
+        or noun in words.SINGULAR_IN_S
+        or len(noun) < 4
+    ):
         return noun
     if noun.endswith("ies"):
         return noun[:-3] + "y"

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import pyarrow as pa
 import torch
 import torch.nn.functional as F
@@ -178,7 +177,7 @@ class ObjectCaptioner(Stage):
         if self.clip is None:
             return None
         model, processor = self.clip
-        pixels = processor(images=[np.asarray(picture) for picture in pictures], return_tensors="pt").pixel_values
+        pixels = processor(images=list(pictures), return_tensors="pt").pixel_values
         states = model.vision_model(pixels.to(model.device, model.dtype)).pooler_output
         return F.normalize(model.visual_projection(states).float(), dim=-1)
 

@@ -172,7 +172,9 @@ def load_pipeline(folder: Path, dtype: str = "float32") -> Any:
     }
     try:
         with silent():
-            return AutoPipelineForText2Image.from_pretrained(folder, local_files_only=True, use_safetensors=True, **parts)
+            return AutoPipelineForText2Image.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, **parts
+            )
     except Exception as error:  # of many types
         raise CheckpointError(
             f"{folder} is no text-to-image pipeline that can be loaded ({first_sentence(error)}): give a model that "
