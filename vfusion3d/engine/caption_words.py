@@ -7,6 +7,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+ARTICLES = _words("a an the one some")
 DETERMINERS = _words("a an the one this that some his her its their my your our another each")
 NUMBERS = _words(
     "two three four five six seven eight nine ten eleven twelve dozen several many multiple various both few"
@@ -73,21 +74,31 @@ PLACES = _words(
 
 BACKDROPS = PLACES | _words(
     "building buildings house fence tree trees window windowsill bush bushes grass water wall walls crowd snow mirror "
-    "sign cloud clouds curtain backdrop lawn table blue white black sun moon stage screen bridge castle door rain sunlight"
+    "cloud clouds curtain backdrop lawn table blue white black sun moon stage screen bridge castle door rain sunlight"
 )
 """What something may be in front of without being one of two things."""
 
 FLAT = _words(
+    "image images "
     "poster posters print prints map logo logos card cards wallpaper wallpapers banner icon icons emoji emojis "
-    "font fonts pattern vector clipart thumbnail infographic screenshot postcard flyer brochure template templates "
+    "font fonts pattern vector clipart thumbnail infographic screenshot postcard triptych flyer brochure template templates "
     "diagram chart graph flag sticker stickers decal painting drawing sketch illustration illustrations plakat collage "
-    "mural photo photos photograph photography picture pictures stock sheet worksheet page pages pdf magazine certificate "
+    "mural photo photos photograph photography picture pictures sheet worksheet page pages pdf magazine certificate "
     "label labels typography stamp newspaper fabric tapestry graffiti artwork letter"
 )
 """Pictures and papers, which have no other side."""
 
-ART = _words("painting drawing sketch illustration poster logo mosaic tapestry collage graffiti print")
+PHOTOS = _words("photo photos photograph photography picture pictures image images")
+"""Of `FLAT`, those that at the end of a title say no more than that there is a picture of it."""
+
+ART = _words("painting drawing sketch illustration poster logo mosaic tapestry collage graffiti print triptych")
 """Said of the whole picture where it comes after the first clause: "a cat, oil painting"."""
+
+COMMANDS = _words(
+    "how why what when where view click buy learn read get install find make see download shop enjoy discover meet join "
+    "visit welcome choose save check create begin"
+)
+"""What a caption that speaks to its reader begins with."""
 
 TEXTUAL = _words(
     "how why what when where welcome view click buy sale download review reviews guide tips ideas home design "
@@ -97,6 +108,9 @@ TEXTUAL = _words(
     "principles history introduction novel stories today show event festival"
 )
 """In a title, these speak of writing, news and offers."""
+
+EDGES = PLACES | _words("window windowsill wall fence path curb kerb track tracks")
+"""What something may be next to without being one of two things."""
 
 FOREIGN = _words(
     "und oder der die das für mit von zum zur auf ein eine le la les des du et pour avec dans une sur el los las y con "

@@ -19,16 +19,19 @@ _FRAMING = re.compile(
 )
 """What says how something is shown, not what: "a zoomed out DSLR photo of"."""
 _APART = re.compile(
-    r"\b(?:next to|beside|besides|alongside|side by side|between|among|amongst|surrounded by|together with|along with|"
-    r"to the (?:left|right) of|behind an?|each other|touch(?:es)?|looking at an?|chas(?:es|ing)|facing an?|"
-    r"crash(?:es|ing) into|fighting|follow(?:s|ing) an?|meets?)\b"
+    r"\b(?:alongside|side by side|between|among|amongst|surrounded by|together with|along with|"
+    r"to the (?:left|right) of|behind an?|each other|touch(?:es)?|looking at an?|chas(?:es|ing)|facing an?|meets?|"
+    r"attack(?:s|ing)|knock(?:s|ing) (?:over|down)|crash(?:es|ing) into|fighting|follow(?:s|ing) an?|"
+    r"shares? \w+ with|accompanied by)\b"
 )
 """What stands between two things."""
-_BEFORE = re.compile(r"\b(?:in front of|on the side of|against|near) ((?:[\w-]+ ?){1,6})")
+_BEFORE = re.compile(r"\b(?:in front of|on the side of|against|near)\b(.*)")
+_BESIDE = re.compile(r"\b(?:next to|besides?)\b(.*)")
 _ANOTHER = re.compile(r"\band (?:an?|the|another|two|three) (?:[\w-]+ ){1,4}?\w+ing\b")
 """A second subject with a verb: "and a woman eating"."""
 _STOCK = re.compile(r"\bstock (?:photos?|photography|image|images|illustration|vector|footage)\b|\broyalty[ -]free\b")
-_WEB = re.compile(r"https?:|www\.|\.com\b|@\w|#\w|[|?!]|\bvol\.|\$\d| by [A-Z]\w+ [A-Z]|\.{3}")
+_WEB = re.compile(r"https?:|www\.|\.com\b|@\w|#\w|[|?!]|\bvol\.|\$\d|\.{3}")
+_AUTHOR = re.compile(r" by [A-Z]\w+ [A-Z]")
 _NUMBER = re.compile(r"\d+")
 _WORD = re.compile(r"[^\W_][\w'’-]*")
 
@@ -113,15 +116,19 @@ def why_not_single(caption: str, most: int = 30) -> str | None:
     phrase = _noun_phrase(clauses[0])
     head = phrase[-1]
     title = _is_title(text)
-    if _WEB.search(text) or (title and words.TEXTUAL & set(tokens) and not _is_thing(head)):
+    thing = any(_is_thing(word) for word in phrase[-2:])
+    about = words.TEXTUAL & set(tokens) if title else set()
+    if _WEB.search(text) or tokens[0] in words.COMMANDS or (not thing and (about or _AUTHOR.search(text))):
         return "web"
-    flat = words.FLAT & {head, *(phrase if title else ()), *((clauses[0][-1],) if title else ())}
-    if flat or any(words.ART & set(clause) for clause in clauses[1:]) or _STOCK.search(lower):
+    bare = unframed == lower and tokens[0] not in words.ARTICLES  # a title, or without an article
+    flat = {head}
+    if (bare or title) and not _is_thing(head):
+        flat |= {*phrase, *(clause[-1] for clause in clauses)} - words.PHOTOS
+    if words.FLAT & flat or any(words.ART & set(clause) for clause in clauses[1:]) or _STOCK.search(lower):
         return "flat"
     if head in words.PLACES or "view" in phrase:
         return "scene"
-    bare = unframed == lower and tokens[0] not in words.DETERMINERS
-    unnamed = bare and not any(_is_thing(token) for token in tokens)
+    unnamed = (bare or title) and not any(_is_thing(token) for token in tokens)
     if unnamed and title:  # "Jason Isaacs" is no plural
         return "unnamed"
     return "several" if _is_several(lower, phrase) else "unnamed" if unnamed else None
@@ -184,6 +191,7 @@ def _noun_phrase(tokens: Sequence[str]) -> list[str]:
         if token.endswith("ing") and token not in words.NOUNS_IN_ING and len(phrase) > 0:
             nominal = phrase[-1] not in words.DETERMINERS
             ends |= nominal and (not after or after in words.DETERMINERS | words.PREPOSITIONS)
+            ends |= _is_thing(phrase[-1])
         if ends and phrase:
             break
         phrase.append(token)
@@ -193,9 +201,11 @@ def _noun_phrase(tokens: Sequence[str]) -> list[str]:
 def _is_several(text: str, phrase: Sequence[str]) -> bool:
     if _APART.search(text) or _ANOTHER.search(text):
         return True
-    before = _BEFORE.search(text)
-    if before and not words.BACKDROPS & set(before[1].split()):
-        return True
+    for relation, places in ((_BEFORE, words.BACKDROPS), (_BESIDE, words.EDGES)):
+        found = relation.search(text)
+        other = _noun_phrase(_WORD.findall(re.split("[,.;]", found[1])[0])) if found else []
+        if other and other[-1] not in places:
+            return True
     head = phrase[-1]
     if words.NUMBERS & set(phrase[:2]) or head in words.GROUPS:
         return True
