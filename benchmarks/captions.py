@@ -7,10 +7,10 @@
 PROMPTS is a folder of tables of prompts (.txt with one a line; .tsv with a column prompt, Prompt or caption). For each
 table: how many captions each filter keeps, and why the rules drop the others. --lm adds a language model's yes or no.
 
-benchmarks/caption_labels.csv says of 300 lines of eight such files, by file, line number and the line's SHA-256 (the
-texts belong to others and are not here), whether the caption describes a single object. 200 were labelled before there
-were rules: 100 (dev) were looked at while these were written, 100 (held_out) were not. 100 more (later) were drawn and
-labelled after the rules were finished. Files that are missing or differ are passed over and said so.
+benchmarks/caption_labels.csv says of 400 lines of eight such files, by file, line number and the line's SHA-256 (the
+texts belong to others and are not here), whether the caption describes a single object. 300 (dev) were looked at while
+the rules were written; 100 (held_out) were drawn and labelled after the rules were finished. Files that are missing or
+differ are passed over and said so.
 
 accuracy: share of the labels that a filter agrees with. kappa: Cohen's, 0 is chance and 1 always. precision: share of
 the kept captions that are single objects. recall: share of the single objects that are kept.
@@ -37,7 +37,7 @@ from vfusion3d.engine.captions import REASONS
 from vfusion3d.errors import UsageError, VFusion3DError
 
 LABELS = Path(__file__).with_name("caption_labels.csv")
-SPLITS = ("dev", "held_out", "later")
+SPLITS = ("dev", "held_out")
 COLUMNS = ("prompt", "Prompt", "caption")
 BATCH = 64
 
