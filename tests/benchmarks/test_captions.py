@@ -52,7 +52,11 @@ def test_a_folder_with_labels(script, call, tmp_path, monkeypatch):
     assert report["files"]["a.txt"]["kept_rules"] == 0.5 and report["files"]["a.txt"]["reasons"] == {"several": 2}
     assert report["files"]["b.tsv"]["reasons"] == {"flat": 1}
     agreement = report["agreement"]["rules"]
-    assert (agreement["dev"]["accuracy"], agreement["dev"]["recall"], agreement["held_out"]["accuracy"]) == (0.5, 0.5, 1.0)
+    assert (agreement["dev"]["accuracy"], agreement["dev"]["recall"], agreement["held_out"]["accuracy"]) == (
+        0.5,
+        0.5,
+        1.0,
+    )
     assert [entry["caption"] for entry in report["disagreements"]] == ["a tree next to a house"]
     assert report["missing"] == [f"gone.txt is not in {tmp_path}: its 1 labels are not used."]
 

@@ -112,7 +112,7 @@ def test_what_cannot_be_used(lm, tmp_path):
     ):
         with pytest.raises(UsageError, match=sentence):
             LMCaptionFilter(str(lm), **arguments)
-    with pytest.raises(CheckpointError, match="There is no folder './gone'"):
+    with pytest.raises(CheckpointError, match=r"There is no folder '\./gone'"):
         LMCaptionFilter("./gone")
     with pytest.raises(CheckpointError, match="'owner/gone' is not on this machine"):
         LMCaptionFilter("owner/gone").load()

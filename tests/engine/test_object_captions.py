@@ -104,7 +104,7 @@ def test_what_is_chosen(models):
 def test_what_cannot_be_used(models):
     with pytest.raises(UsageError, match="`candidates` must be at least 1, but got 0"):
         ObjectCaptioner(models["captioner"], candidates=0)
-    with pytest.raises(UsageError, match="must have {captions} once"):
+    with pytest.raises(UsageError, match=r"must have \{captions\} once"):
         ObjectCaptioner(models["captioner"], template="Merge:")
     with pytest.raises(CheckpointError, match=r"There is no folder '\./gone'"):
         ObjectCaptioner("./gone")

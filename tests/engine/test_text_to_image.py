@@ -111,7 +111,7 @@ def test_what_is_not_loaded(model, tmp_path):
         assert "\n" not in str(caught.value)
     with pytest.raises(CheckpointError, match="There is no folder '/gone'"):
         stage("/gone")
-    with pytest.raises(UsageError, match="must have {prompt} once"):
+    with pytest.raises(UsageError, match=r"must have \{prompt\} once"):
         TextToImage(str(model), "a picture")
     with pytest.raises(UsageError, match="`steps` must be at least 1, but got 0"):
         stage(model, steps=0)

@@ -18,9 +18,9 @@ from vfusion3d.errors import CheckpointError, UsageError
 
 PLACE = "{caption}"
 TEMPLATE = """\
-Does the caption describe a single object? A single object is one thing, animal or person that could be cut out of its \
-picture, with what it wears, holds or sits on. Several things, groups, rooms, landscapes, events, texts, logos and flat \
-pictures are none.
+Does the caption describe a single object? A single object is one thing, animal or person that could be cut out of \
+its picture, with what it wears, holds or sits on. Several things, groups, rooms, landscapes, events, texts, logos and \
+flat pictures are none.
 
 Caption: a wooden rocking chair with a green cushion
 Single object: yes
@@ -48,7 +48,7 @@ Single object: no
 
 Caption: {caption}
 Single object:"""
-"""A few-shot prompt; its examples are in none of the tables of ``docs/prompts.md``."""
+"""A few-shot prompt; its examples are none of the labelled captions."""
 
 
 class LMCaptionFilter(Stage):
@@ -127,8 +127,8 @@ class LMCaptionFilter(Stage):
         common = next((k for k, pair in enumerate(zip(yes, no, strict=False)) if pair[0] != pair[1]), None)
         if not common:
             raise CheckpointError(
-                f"The tokenizer of {self.source} does not tell {self.answers[0]!r} from {self.answers[1]!r}; give other "
-                "answers or another model."
+                f"The tokenizer of {self.source} does not tell {self.answers[0]!r} from {self.answers[1]!r}; give "
+                "other answers or another model."
             )
         return yes[:common], yes[common], no[common]
 

@@ -9,12 +9,12 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from vfusion3d.engine import caption_words as words
+from vfusion3d.engine import caption_words as lexicon
 from vfusion3d.engine.stage import ItemError, Row, Stage
 
 _FRAMING = re.compile(
-    r"^(?:(?:a|an|the)\s+)?(?:(?:zoomed[ -]out|wide[ -]angle|close[ -]up|closeup|macro|high[ -]\w+|product|professional|"
-    r"dslr|3d|black and white|\w+ and white|beautiful|full[ -]body|studio|realistic|detailed|digital)\s+)*"
+    r"^(?:(?:a|an|the)\s+)?(?:(?:zoomed[ -]out|wide[ -]angle|close[ -]up|closeup|macro|high[ -]\w+|product|"
+    r"professional|dslr|3d|black and white|\w+ and white|beautiful|full[ -]body|studio|realistic|detailed|digital)\s+)*"
     r"(?:photo|photograph|picture|image|shot|render|rendering|scan|model|close[ -]up|closeup|view|portrait)\s+of\s+"
 )
 """What says how something is shown, not what: "a zoomed out DSLR photo of"."""
@@ -39,9 +39,9 @@ _WORD = re.compile(r"[^\W_][\w'’-]*")
 class RuleCaptionFilter(Stage):
     """Whether a caption describes a single object, by rules on English words.
 
-    The paper asks a language model (`LMCaptionFilter`); this asks none. It knows some hundred words, no grammar: it is
+    The paper asks a language model (`LMCaptionFilter`); this asks none. It knows a thousand words and no grammar: it is
     for dropping in no time most of what is certainly a scene, a group or no object at all, and for use where no
-    language model is at hand. ``docs/prompts.md`` says how often it agrees with a person.
+    language model is at hand. The page "Prompts" of the documentation says how often it agrees with a person.
 
     A single object is one body that can be cut out and turned around: a thing, an animal, a person, with what it wears,
     holds or sits on, wherever it is.
@@ -91,11 +91,11 @@ REASONS = {
     "several": "it shows several things",
     "unnamed": "it is a title that names no thing that is known",
 }
-"""Reasons against a caption, in the order in which they are looked for."""
+"""Reasons against a caption."""
 
 
 def why_not_single(caption: str, most: int = 30) -> str | None:
-    """The first of `REASONS` against a caption; None if it describes a single object.
+    """The first of `REASONS` that speaks against a caption; None if it describes a single object.
 
     Args:
         caption: English text.
@@ -117,16 +117,16 @@ def why_not_single(caption: str, most: int = 30) -> str | None:
     head = phrase[-1]
     title = _is_title(text)
     thing = any(_is_thing(word) for word in phrase[-2:])
-    about = words.TEXTUAL & set(tokens) if title else set()
-    if _WEB.search(text) or tokens[0] in words.COMMANDS or (not thing and (about or _AUTHOR.search(text))):
+    about = lexicon.TEXTUAL & set(tokens) if title else set()
+    if _WEB.search(text) or tokens[0] in lexicon.COMMANDS or (not thing and (about or _AUTHOR.search(text))):
         return "web"
-    bare = unframed == lower and tokens[0] not in words.ARTICLES  # a title, or without an article
+    bare = unframed == lower and tokens[0] not in lexicon.ARTICLES  # a title, or without an article
     flat = {head}
     if (bare or title) and not _is_thing(head):
-        flat |= {*phrase, *(clause[-1] for clause in clauses)} - words.PHOTOS
-    if words.FLAT & flat or any(words.ART & set(clause) for clause in clauses[1:]) or _STOCK.search(lower):
+        flat |= {*phrase, *(clause[-1] for clause in clauses)} - lexicon.PHOTOS
+    if lexicon.FLAT & flat or any(lexicon.ART & set(clause) for clause in clauses[1:]) or _STOCK.search(lower):
         return "flat"
-    if head in words.PLACES or "view" in phrase:
+    if head in lexicon.PLACES or "view" in phrase:
         return "scene"
     unnamed = (bare or title) and not any(_is_thing(token) for token in tokens)
     if unnamed and title:  # "Jason Isaacs" is no plural
@@ -144,9 +144,9 @@ def has_motion(caption: str) -> bool:
     tokens = _WORD.findall(caption.lower())
     for place, token in enumerate(tokens):
         after = tokens[place + 1] if place + 1 < len(tokens) else ""
-        if token in _MOVING and token not in words.NOUNS_IN_ING and after not in words.COMPOUNDS:
+        if token in _MOVING and token not in lexicon.NOUNS_IN_ING and after not in lexicon.COMPOUNDS:
             return True
-        verb_follows_noun = place > 0 and tokens[place - 1] not in words.DETERMINERS | words.PREPOSITIONS | {"and"}
+        verb_follows_noun = place > 0 and tokens[place - 1] not in lexicon.DETERMINERS | lexicon.PREPOSITIONS | {"and"}
         if token in _MOVES and verb_follows_noun and after:
             return True
     return False
@@ -155,10 +155,10 @@ def has_motion(caption: str) -> bool:
 def _forms() -> tuple[frozenset[str], frozenset[str]]:
     """Forms on -ing and on -s."""
     moving, moves = set(), set()
-    for verb in words.MOTION:
+    for verb in lexicon.MOTION:
         short = re.fullmatch(r"[^aeiou]*[aeiou][^aeiouwxy]", verb)
         moving.add((verb[:-1] if verb.endswith("e") else verb + verb[-1] if short else verb) + "ing")
-        if verb not in words.ONLY_ING:
+        if verb not in lexicon.ONLY_ING:
             moves.add(
                 verb[:-1] + "ies" if re.search("[^aeiou]y$", verb) else verb + ("es" if verb[-1] in "hsx" else "s")
             )
@@ -171,7 +171,7 @@ _MOVING, _MOVES = _forms()
 def _is_foreign(text: str, tokens: Sequence[str]) -> bool:
     letters = [letter for letter in text if letter.isalpha()]
     strange = sum(ord(letter) > 0x24F for letter in letters)  # beyond Latin
-    return strange * 5 > len(letters) or sum(token in words.FOREIGN for token in tokens) > 1
+    return strange * 5 > len(letters) or sum(token in lexicon.FOREIGN for token in tokens) > 1
 
 
 def _is_title(text: str) -> bool:
@@ -183,14 +183,14 @@ def _is_title(text: str) -> bool:
 
 
 def _noun_phrase(tokens: Sequence[str]) -> list[str]:
-    """The words of a clause up to the first preposition or verb; ``a pair of X`` counts as ``X``, which is one."""
+    """The words of a clause up to the first preposition or verb; of "a pair of shoes" it is "a pair", which is one."""
     phrase: list[str] = []
     for place, token in enumerate(tokens):
         after = tokens[place + 1] if place + 1 < len(tokens) else ""
-        ends = token in words.PREPOSITIONS or token in words.VERBS
-        if token.endswith("ing") and token not in words.NOUNS_IN_ING and len(phrase) > 0:
-            nominal = phrase[-1] not in words.DETERMINERS
-            ends |= nominal and (not after or after in words.DETERMINERS | words.PREPOSITIONS)
+        ends = token in lexicon.PREPOSITIONS or token in lexicon.VERBS
+        if token.endswith("ing") and token not in lexicon.NOUNS_IN_ING and len(phrase) > 0:
+            nominal = phrase[-1] not in lexicon.DETERMINERS
+            ends |= nominal and (not after or after in lexicon.DETERMINERS | lexicon.PREPOSITIONS)
             ends |= _is_thing(phrase[-1])
         if ends and phrase:
             break
@@ -201,24 +201,24 @@ def _noun_phrase(tokens: Sequence[str]) -> list[str]:
 def _is_several(text: str, phrase: Sequence[str]) -> bool:
     if _APART.search(text) or _ANOTHER.search(text):
         return True
-    for relation, places in ((_BEFORE, words.BACKDROPS), (_BESIDE, words.EDGES)):
+    for relation, places in ((_BEFORE, lexicon.BACKDROPS), (_BESIDE, lexicon.EDGES)):
         found = relation.search(text)
         other = _noun_phrase(_WORD.findall(re.split("[,.;]", found[1])[0])) if found else []
         if other and other[-1] not in places:
             return True
     head = phrase[-1]
-    if words.NUMBERS & set(phrase[:2]) or head in words.GROUPS:
+    if lexicon.NUMBERS & set(phrase[:2]) or head in lexicon.GROUPS:
         return True
     if _NUMBER.fullmatch(phrase[0]) and int(phrase[0]) in range(2, 1000):
         return True
     for place, token in enumerate(phrase[1:-1], 1):
-        if token == "and" and not words.COLOURS & {phrase[place - 1], phrase[place + 1]}:
+        if token == "and" and not lexicon.COLOURS & {phrase[place - 1], phrase[place + 1]}:
             return True
-    return head in words.PLURALS or (_singular(head) != head and head not in words.PAIRED)
+    return head in lexicon.PLURALS or (_singular(head) != head and head not in lexicon.PAIRED)
 
 
 def _is_thing(word: str) -> bool:
-    return word in words.THINGS or _singular(word) in words.THINGS
+    return word in lexicon.THINGS or _singular(word) in lexicon.THINGS
 
 
 def _singular(noun: str) -> str:
@@ -226,7 +226,7 @@ def _singular(noun: str) -> str:
     if (
         not noun.endswith("s")
         or noun.endswith(("ss", "'s", "us", "is"))
-        or noun in words.SINGULAR_IN_S
+        or noun in lexicon.SINGULAR_IN_S
         or len(noun) < 4
     ):
         return noun

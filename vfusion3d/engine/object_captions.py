@@ -38,13 +38,13 @@ Object:"""
 class ObjectCaptioner(Stage):
     """A caption of an object from pictures of it, as Cap3D's (Luo et al. 2023; paper, section 3.3).
 
-    Each view gets several captions by beam search; CLIP chooses each view's best; a language model merges these. Without
-    the language model the caption is that of the views' best which CLIP finds most like all views; without CLIP a view's
-    best is its most likely one, and with neither the caption is the first view's. Cap3D draws its captions at random;
-    a beam search gives an item the same caption in every run.
+    Each view gets several captions by beam search; CLIP chooses each view's best; a language model merges these.
+    Without the language model the caption is that of the views' best which CLIP finds most like all views; without CLIP
+    a view's best is its most likely one, and with neither the caption is the first view's. Cap3D draws its captions at
+    random; a beam search gives an item the same caption in every run.
 
-    Columns: ``caption``; ``view_captions``, each view's best; ``caption_score``, the cosine between CLIP's embeddings of
-    the caption and of the views, their mean; null without CLIP.
+    Columns: ``caption``; ``view_captions``, each view's best; ``caption_score``, the mean cosine between CLIP's
+    embeddings of the caption and of the views, null without CLIP.
 
     Args:
         captioner: A BLIP-2 (``Salesforce/blip2-opt-2.7b``) or another model of transformers from pictures to text, such

@@ -203,8 +203,8 @@ def _class_of(folder: Path, library: str, name: str) -> Any:
     found = getattr(homes.get(library) or getattr(diffusers.pipelines, library, None), name, None)
     if found is None:
         raise CheckpointError(
-            f"{folder} needs {library}.{name}, which is neither of diffusers nor of transformers, and code beside weights "
-            "is not run: give another model."
+            f"{folder} needs {library}.{name}, which is neither of diffusers nor of transformers, and code beside "
+            "weights is not run: give another model."
         )
     return found
 
