@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine.tiny_language import write_lm
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "captions.py"
 
 
@@ -64,6 +66,16 @@ def test_a_folder_with_labels(script, call, tmp_path, monkeypatch):
     status, said = call("--prompts", tmp_path)
     assert status == 0 and "a.txt differs from the labelled file in line 1: its labels are not used." in said.out
     assert "| a.txt | 3 |" in said.out
+
+
+def test_a_language_model(call, tmp_path):
+    """Beside the rules; a threshold below every margin keeps all."""
+    (tmp_path / "a.txt").write_text("a chair\ntwo dogs\n")
+    model = write_lm(tmp_path / "lm", places=4096)
+    status, said = call("--prompts", tmp_path, "--lm", model, "--threshold", "-1000", "--json")
+    assert status == 0 and json.loads(said.out)["files"]["a.txt"]["kept_lm"] == 1.0
+    status, said = call("--prompts", tmp_path, "--lm", tmp_path / "gone")
+    assert status == 2 and "There is no folder" in said.err.splitlines()[-1]
 
 
 def test_figures(script):
