@@ -62,7 +62,7 @@ def read_prompts(path: Path) -> list[str]:
     """
     if path.suffix == ".txt":
         return read_items(path)["prompt"].to_pylist()
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8", errors="replace") as file:  # `read_items` says what is wrong
         header = file.readline().rstrip("\n").split("\t")
     column = next((name for name in COLUMNS if name in header), COLUMNS[0])
     return read_items(path, column)[column].to_pylist()

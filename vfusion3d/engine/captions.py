@@ -33,6 +33,8 @@ _STOCK = re.compile(r"\bstock (?:photos?|photography|image|images|illustration|v
 _WEB = re.compile(r"https?:|www\.|\.com\b|@\w|#\w|[|?!]|\bvol\.|\$\d|\.{3}")
 _AUTHOR = re.compile(r" by [A-Z]\w+ [A-Z]")
 _NUMBER = re.compile(r"\d+")
+_STARTERS = lexicon.DETERMINERS | lexicon.PREPOSITIONS
+"""What may follow a verb, and what no verb follows."""
 _WORD = re.compile(r"[^\W_][\w'’-]*")
 
 
@@ -146,8 +148,8 @@ def has_motion(caption: str) -> bool:
         after = tokens[place + 1] if place + 1 < len(tokens) else ""
         if token in _MOVING and token not in lexicon.NOUNS_IN_ING and after not in lexicon.COMPOUNDS:
             return True
-        verb_follows_noun = place > 0 and tokens[place - 1] not in lexicon.DETERMINERS | lexicon.PREPOSITIONS | {"and"}
-        if token in _MOVES and verb_follows_noun and after:
+        before = tokens[place - 1] if place else "and"
+        if token in _MOVES and before not in _STARTERS and before != "and" and after:
             return True
     return False
 
@@ -190,7 +192,7 @@ def _noun_phrase(tokens: Sequence[str]) -> list[str]:
         ends = token in lexicon.PREPOSITIONS or token in lexicon.VERBS
         if token.endswith("ing") and token not in lexicon.NOUNS_IN_ING and len(phrase) > 0:
             nominal = phrase[-1] not in lexicon.DETERMINERS
-            ends |= nominal and (not after or after in lexicon.DETERMINERS | lexicon.PREPOSITIONS)
+            ends |= nominal and (not after or after in _STARTERS)
             ends |= _is_thing(phrase[-1])
         if ends and phrase:
             break
