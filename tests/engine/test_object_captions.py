@@ -60,14 +60,15 @@ def test_the_chain(models):
 class Scripted(ObjectCaptioner):
     """Texts and views are points on a circle, which CLIP compares."""
 
-    angles = {"owl": 10, "bird": 30, "back": 70, "grey": 85, "an owl": 45}  # noqa: RUF012
+    angles = {"owl": 10, "bird": 30, "back": 70, "grey": 85, "an owl": 45, "": 0}  # noqa: RUF012
+    choices = (("bird", "owl"), ("back", "grey"))
 
     def load(self):
         self.clip = self.sources[1]
         self.merger = self.sources[2]
 
     def _candidates(self, pictures):
-        return [["bird", "owl"], ["back", "grey"]]
+        return self.choices
 
     def _embed_pictures(self, pictures):
         return self._points([0, 80]) if self.clip else None
@@ -86,7 +87,7 @@ class Scripted(ObjectCaptioner):
 
 def test_what_is_chosen(models):
     views = [picture(0), picture(1)]
-    row = Scripted(models["captioner"])(table(views)).to_pylist()[0]
+    row = Scripted(models["captioner"], candidates=2)(table(views)).to_pylist()[0]
     assert (row["caption"], row["view_captions"]) == ("bird", ["bird", "back"])  # the most likely ones
 
     clip = Scripted(models["captioner"], models["clip"])
@@ -94,6 +95,12 @@ def test_what_is_chosen(models):
     assert row["view_captions"] == ["owl", "grey"]  # each view's nearest
     assert row["caption"] == "owl"  # of these, the nearer to both: 10 and 70 degrees, against 85 and 5
     assert row["caption_score"] == pytest.approx(float(np.cos(np.deg2rad([10, 70])).mean()))
+
+    clip.choices = (("", "bird"), ("", ""))  # what is empty is no caption, however near
+    row = clip(table(views)).to_pylist()[0]
+    assert (row["caption"], row["view_captions"]) == ("bird", ["bird", ""])
+    clip.choices = (("",), ("",))
+    assert clip(table(views)).to_pylist()[0]["error"] == "The captioner said nothing of any view."
 
     merger = Scripted(**models)
     for merger.said, caption in (("an owl", "an owl"), ("", "owl")):

@@ -137,18 +137,21 @@ class ObjectCaptioner(Stage):
     def _caption(self, row: Row) -> Row:
         pictures = self._pictures(row["views"])
         choices = self._candidates(pictures)
-        if not any(choice for view in choices for choice in view):
-            raise ItemError("The captioner said nothing of any view.")
         views = self._embed_pictures(pictures)
-        best = [view[0] for view in choices]
+        scores = torch.zeros(len(choices), self.candidates)  # the first is the most likely one
         if views is not None:
-            scores = (views[:, None] * self._embed_texts(choices)).sum(-1)  # [views, candidates]
-            best = [view[int(place)] for view, place in zip(choices, scores.argmax(1), strict=True)]
-        caption = next(text for text in best if text)
+            scores = (views[:, None] * self._embed_texts(choices)).sum(-1).cpu()
+        nothing = torch.tensor([[not text for text in view] for view in choices])
+        chosen = scores.masked_fill(nothing, -torch.inf).argmax(1)
+        best = [view[int(place)] for view, place in zip(choices, chosen, strict=True)]
+        said = [text for text in dict.fromkeys(best) if text]
+        if not said:
+            raise ItemError("The captioner said nothing of any view.")
+        caption = said[0]
+        if views is not None:
+            caption = said[int((self._embed_texts([said])[0] @ views.T).mean(1).argmax())]
         if self.merger is not None:
-            caption = self._merge([text for text in dict.fromkeys(best) if text]) or caption
-        elif views is not None:
-            caption = best[int((self._embed_texts([best])[0] @ views.T).mean(1).argmax())]
+            caption = self._merge(said) or caption
         score = None if views is None else float((self._embed_texts([[caption]])[0] @ views.T).mean())
         return {"caption": caption, "view_captions": best, "caption_score": score}
 
@@ -187,10 +190,7 @@ class ObjectCaptioner(Stage):
         flat = [text for view in texts for text in view]
         inputs = processor(text=flat, padding=True, truncation=True, return_tensors="pt").to(model.device)
         states = model.text_model(input_ids=inputs.input_ids, attention_mask=inputs.attention_mask).pooler_output
-        return F.normalize(model.text_projection(states).float(), dim=-1).view(len(texts), -1, self._width())
-
-    def _width(self) -> int:
-        return int(self.clip[0].config.projection_dim)
+        return F.normalize(model.text_projection(states).float(), dim=-1).unflatten(0, (len(texts), -1))
 
     def _merge(self, captions: Sequence[str]) -> str:
         """What the language model makes of the views' captions: its first line."""
