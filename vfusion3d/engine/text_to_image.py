@@ -132,7 +132,7 @@ class TextToImage(Stage):
     def process(self, rows: Sequence[Row]) -> Sequence[Row | ItemError]:
         """Each prompt's picture, or that the model's safety checker took it back."""
         seeds = [item_seed(row[ID], self.seed, self.name) for row in rows]
-        options = dict(self.options)
+        options: dict[str, Any] = dict(self.options)
         if "negative_prompt" in options:
             options["negative_prompt"] = [options["negative_prompt"]] * len(rows)
         with torch.inference_mode():
