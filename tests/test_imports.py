@@ -41,10 +41,11 @@ MAY_IMPORT = {
     "alpha": set(),
     "outputs": {"errors"},
     "hub": {"errors"},
+    "licences": set(),
     "poly_data": set(),
     "cameras": {"errors"},
     "rendering": {"errors", "outputs", "alpha", "poly_data", "cameras"},
-    "data": {"errors", "outputs", "alpha", "cameras"},
+    "data": {"errors", "outputs", "alpha", "cameras", "licences"},
     "meshes": {"errors", "outputs", "poly_data", "cameras", "data"},  # a mesh is rendered into a scene folder
     "metrics": {"errors", "cameras"},
     "preprocessing": {"errors", "alpha", "cameras"},
@@ -100,6 +101,7 @@ def test_import_is_light():
         ["data", "pack", "--help"],
         ["export", "--help"],
         ["orbit", "--help"],
+        ["licenses", "--help"],
     ],
 )
 def test_help_is_light(command):
