@@ -102,6 +102,7 @@ def test_import_is_light():
         ["export", "--help"],
         ["orbit", "--help"],
         ["licenses", "--help"],
+        ["generate", "--help"],
     ],
 )
 def test_help_is_light(command):
