@@ -21,7 +21,7 @@ import json
 import math
 import os
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
@@ -85,7 +85,7 @@ class ShardSet:
         self._connect()
         tables = self._tables()
         self._rows = self._choose(tables, query, order_by, limit, exclude)
-        self._load(tables, self._rows)
+        self._load(tables, self._rows, cameras)
         if cameras:
             self._check_cameras()
         if self.local:
@@ -261,7 +261,7 @@ class ShardSet:
                 table = table.append_column(column, labels[column].combine_chunks().take(place.combine_chunks()))
         return table
 
-    def _load(self, tables: dict[str, pq.ParquetFile], chosen: np.ndarray | None) -> None:
+    def _load(self, tables: dict[str, pq.ParquetFile], chosen: np.ndarray | None, cameras: bool) -> None:
         """Keep of the chosen rows what reading needs, as arrays rather than millions of objects."""
         file = tables[ITEMS]
         names = set(file.schema_arrow.names)
@@ -289,8 +289,9 @@ class ShardSet:
                     )
                 setattr(self, f"_{name}", values.reshape(-1, numbers))
         self._elevation: np.ndarray | None = None
-        if not self.has_poses:
-            if self.rig is None or "elevation" not in self._owner:
+        labelled = self.rig is not None and "elevation" in self._owner
+        if not self.has_poses and (cameras or labelled):
+            if not labelled:
                 lacks = "rig in its metadata" if self.rig is None else "column 'elevation'"
                 raise ShardError(
                     f"The file {self.location}/{ITEMS} has neither poses nor a {lacks}, so its cameras are unknown; "
@@ -381,6 +382,22 @@ class ShardSet:
         """The items' columns, labels included, one row per item."""
         table = self._attributes(self._tables(), set(self.columns))
         return table if self._rows is None else table.take(pa.array(self._rows))
+
+    def licences(self) -> Counter[str | None]:
+        """What the items say of their licences, and how many of them; read group by group: millions are not kept."""
+        file, counts = self._table(ITEMS), Counter[str | None]()
+        wanted = np.ones(file.metadata.num_rows, bool)
+        if self._rows is not None:
+            wanted[:] = False
+            wanted[self._rows] = True
+        if "licence" not in file.schema_arrow.names:
+            return Counter({None: int(wanted.sum())})
+        start = 0
+        for group in range(file.num_row_groups):
+            column = file.read_row_group(group, columns=["licence"])["licence"]
+            column, start = column.filter(pa.array(wanted[start : start + len(column)])), start + len(column)
+            counts.update({row["values"]: row["counts"] for row in column.value_counts().to_pylist()})
+        return counts
 
     # -- reading ---------------------------------------------------------------------------------------------
     def __len__(self) -> int:

@@ -18,7 +18,7 @@ from vfusion3d.engine.pictures import each_row, frame_pixels
 from vfusion3d.engine.stage import ItemError, Row, Stage
 from vfusion3d.engine.weights import weights_identity
 from vfusion3d.errors import UsageError
-from vfusion3d.metrics.silhouettes import masks_on_white
+from vfusion3d.metrics.silhouettes import WHITE_TOLERANCE, masks_on_white
 from vfusion3d.preprocessing.background import check_strategy, remove_background
 from vfusion3d.preprocessing.networks import MODELS
 from vfusion3d.preprocessing.salience import main_parts
@@ -32,13 +32,14 @@ class FrameMasks(Stage):
 
     Args:
         strategy: ``alpha``, the frames' own transparency; ``white``, offline and without weights: what is not white,
-            holes filled, with parts of at least a tenth of the largest (`white_alpha`); ``rembg`` (isnet-general-use,
+            holes filled, with parts of at least a tenth of the largest (`white_cut`); ``rembg`` (isnet-general-use,
             as in the paper) or ``birefnet``, matting networks; ``auto``, ``alpha`` where frames have a transparent
             part, else ``white``.
         weights: The ONNX file of ``rembg`` and ``birefnet``.
+        tolerance: How far from white, in [0, 1], a channel of the background may be for ``white``.
 
     Raises:
-        UsageError: if there is no such strategy, or weights do not go with it.
+        UsageError: if there is no such strategy, weights do not go with it, or the tolerance is out of range.
         CheckpointError: if the weights cannot be used.
         MissingExtraError: if the extra ``rembg`` is needed and not installed.
     """
@@ -52,12 +53,22 @@ class FrameMasks(Stage):
         "mask_edge_frames": pa.int32(),
     }
 
-    def __init__(self, strategy: str = "auto", weights: str | Path | None = None) -> None:
+    def __init__(
+        self, strategy: str = "auto", weights: str | Path | None = None, tolerance: float = WHITE_TOLERANCE
+    ) -> None:
         if strategy not in STRATEGIES:
-            raise UsageError(f"Mask strategy '{strategy}' is unknown; choose from {', '.join(STRATEGIES)}.")
-        check_strategy(strategy if strategy in MODELS else "auto", weights)
-        super().__init__(strategy=strategy, weights=None if weights is None else weights_identity(weights))
-        self.strategy, self.weights = strategy, weights
+            raise UsageError(f"Argument `strategy` must be one of {', '.join(STRATEGIES)}, but got {strategy!r}.")
+        if weights is not None and strategy not in MODELS:
+            raise UsageError(
+                f"Argument `weights` is for the strategies {' and '.join(MODELS)}, not for {strategy!r}; leave it out."
+            )
+        if not 0 < tolerance < 1:
+            raise UsageError(f"Argument `tolerance` must be in (0, 1), but got {tolerance}.")
+        if strategy in MODELS:
+            check_strategy(strategy, weights)
+        settings = {"weights": None if weights is None else weights_identity(weights), "tolerance": tolerance}
+        super().__init__(strategy=strategy, **settings)
+        self.strategy, self.weights, self.tolerance = strategy, weights, tolerance
 
     def process(self, rows: Sequence[Row]) -> Sequence[Row | ItemError]:
         """Each row's frames as lossless WebP with straight alpha, and how much of them the object covers.
@@ -68,7 +79,10 @@ class FrameMasks(Stage):
         return each_row(rows, self._cut)
 
     def _cut(self, row: Row) -> Row:
-        cut = np.stack([self._frame(pixels, number) for number, pixels in enumerate(frame_pixels(row["frames"]))])
+        frames, strategy = frame_pixels(row["frames"]), self.strategy
+        if strategy == "auto":
+            strategy = "alpha" if (frames[..., 3] < 128).any() else "white"
+        cut = np.stack([self._frame(pixels, f"Frame {k}", strategy) for k, pixels in enumerate(frames)])
         alpha = cut[..., 3] / 255
         shares = alpha.mean((1, 2))
         border = np.concatenate([alpha[:, 0], alpha[:, -1], alpha[:, :, 0], alpha[:, :, -1]], 1)
@@ -79,19 +93,21 @@ class FrameMasks(Stage):
             "mask_edge_frames": int((border > _EDGE).any(1).sum()),
         }
 
-    def _frame(self, pixels: np.ndarray, number: int) -> np.ndarray:
+    def _frame(self, pixels: np.ndarray, name: str, strategy: str) -> np.ndarray:
         """A frame, uint8 ``[H, W, 4]``, with the object's alpha."""
-        transparent = bool((pixels[..., 3] < 128).any())
-        if self.strategy == "white" or (self.strategy == "auto" and not transparent):
-            found = white_cut(pixels_over_white(pixels))
+        if strategy == "white":
+            found = white_cut(pixels_over_white(pixels), self.tolerance)
             if found is None:
-                raise ItemError(f"Frame {number} shows nothing on white.")
+                raise ItemError(f"{name} shows nothing on white.")
             return found
-        strategy = "alpha" if self.strategy == "auto" else self.strategy
-        return np.asarray(remove_background(Image.fromarray(pixels), f"Frame {number}", strategy, self.weights).rgba)
+        if strategy == "alpha":
+            if not (pixels[..., 3] >= 128).any():
+                raise ItemError(f"{name} is transparent.")
+            return pixels
+        return np.asarray(remove_background(Image.fromarray(pixels), name, strategy, self.weights).rgba)
 
 
-def white_cut(rgb: np.ndarray) -> np.ndarray | None:
+def white_cut(rgb: np.ndarray, tolerance: float = WHITE_TOLERANCE) -> np.ndarray | None:
     """An object on white, cut out.
 
     What is not white is the object, with holes filled and without parts of less than a tenth of the largest one. Along
@@ -100,12 +116,13 @@ def white_cut(rgb: np.ndarray) -> np.ndarray | None:
 
     Args:
         rgb: uint8 ``[H, W, 3]``.
+        tolerance: How far from white a channel of the background may be.
 
     Returns:
         Straight-alpha RGBA, uint8 ``[H, W, 4]``, or None if all is white.
     """
     colour = rgb.astype(np.float32) / 255
-    mask = masks_on_white(torch.from_numpy(colour).permute(2, 0, 1)).numpy()
+    mask = masks_on_white(torch.from_numpy(colour).permute(2, 0, 1), tolerance).numpy()
     mask = main_parts(mask)[0] > 0
     if not mask.any():
         return None

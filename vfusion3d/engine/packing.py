@@ -11,7 +11,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,13 +28,15 @@ from vfusion3d.data.shards import METADATA_KEY
 from vfusion3d.engine.orbits import row_rig
 from vfusion3d.engine.plan import Plan
 from vfusion3d.engine.stage import ERROR, ID, Row
-from vfusion3d.engine.store import Store
+from vfusion3d.engine.store import Store, chosen
 from vfusion3d.errors import UsageError
 from vfusion3d.outputs import atomic_file
 
 PIXELS, RIG, SEED = "rgba_frames", "rig", "orbit_seed"
 LICENCE = "licence"
 """A row's licence is every statement of the columns of this name and of those that end with it, one a line."""
+UNSTATED = "The licence of the given picture was not stated."
+_PICTURES = {"file", "image", "first_frame", "frames", PIXELS}  # of the items: made by others
 _LABELLED = "elevation"  # a label, of generated orbits
 _SCALARS = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_string)
 
@@ -85,12 +87,12 @@ def pack(
                 f"Packing needs the column {name!r}, but neither a stage of the plan nor the items have it; add "
                 f"{stage} to the plan."
             )
-    made = plan.fingerprints[_step(plan, PIXELS)] if PIXELS in plan.owners else None
+    made = plan.fingerprints[_pixel_step(plan)] if PIXELS in plan.owners else None
     writer = ShardWriter(output, _rig(plan, store), shard_mib, labelled=[_LABELLED], made=made)
     before = len(writer.keys)
-    with tqdm(total=len(store.items), desc="pack", unit="item", file=sys.stderr, disable=quiet) as bar:
+    with tqdm(total=store.rows, desc="pack", unit="item", file=sys.stderr, disable=quiet) as bar:
         writer.write(_new_items(plan, store, where, writer, bar))
-    labels = [_write_labels(plan, store, writer, name, chosen) for name, chosen in label_columns(plan, store).items()]
+    labels = [_write_labels(plan, store, writer, *group) for group in label_columns(plan, store).items()]
     return PackSummary(len(writer.keys), len(writer.keys) - before, labels)
 
 
@@ -106,28 +108,33 @@ def label_columns(plan: Plan, store: Store) -> dict[str, list[str]]:
 
 def _columns(plan: Plan, store: Store) -> dict[str, pa.DataType]:
     """All columns: those of the items, then of the stages in order."""
-    columns = {field.name: field.type for field in store.items.schema}
+    columns = {column.name: column.type for column in store.unit_items(0).schema}
     for step in plan.steps:
         columns.update(step.stage.writes)
     return columns
-
-
-def _step(plan: Plan, column: str) -> int:
-    return next(number for number, step in enumerate(plan.steps) if column in step.stage.writes)
 
 
 def _rows(plan: Plan, store: Store, unit: int, columns: Collection[str]) -> pa.Table:
     return store.table(plan, len(plan.steps), unit, columns)
 
 
-def _finished(plan: Plan, store: Store, unit: int) -> pa.Array:
-    """Ids of a unit's items that have masked frames, without reading those."""
-    if PIXELS in plan.owners:
-        done = store.results(plan, _step(plan, PIXELS), unit, ())
-        done = pa.table({ID: pa.array([], pa.string())}) if done is None else done.filter(pc.field(ERROR).is_null())
-    else:
-        done = store.unit_items(unit).filter(pc.field(PIXELS).is_valid())
-    return done[ID].combine_chunks()
+def _finished(plan: Plan, store: Store, unit: int, columns: Collection[str]) -> pa.Table:
+    """A unit's items that have a rig and masked frames, with columns; the frames themselves are not read."""
+    if PIXELS not in plan.owners:
+        table = _rows(plan, store, unit, {*columns, RIG, PIXELS})
+        return table.filter(pc.field(RIG).is_valid() & pc.field(PIXELS).is_valid())
+    step = _pixel_step(plan)
+    table = _rows(plan, store, unit, {*columns, RIG, *plan.conditions[step]})
+    done = store.results(plan, step, unit, ())
+    if done is None:
+        return table.slice(0, 0)
+    sound = done.filter(pc.field(ERROR).is_null())[ID].combine_chunks()
+    table = table.filter(chosen(table, plan.steps[step].where))
+    return table.filter(pc.field(RIG).is_valid() & pc.field(ID).isin(sound))
+
+
+def _pixel_step(plan: Plan) -> int:
+    return next(number for number, step in enumerate(plan.steps) if PIXELS in step.stage.writes)
 
 
 def _rig(plan: Plan, store: Store) -> Rig:
@@ -137,36 +144,32 @@ def _rig(plan: Plan, store: Store) -> Rig:
         UsageError: if no item is finished.
     """
     for unit in range(store.units):
-        finished = _finished(plan, store, unit)
-        if len(finished):
-            table = _rows(plan, store, unit, [RIG]).filter(pc.field(ID).isin(finished) & pc.field(RIG).is_valid())
-            for row in table.slice(0, 1).to_pylist():
-                return row_rig(row)
+        for row in _finished(plan, store, unit, ()).select([ID, RIG]).slice(0, 1).to_pylist():
+            return row_rig(row)
     raise UsageError(f"No item of the run in {store.folder} has masked frames and a rig yet; let its stages finish.")
 
 
 def _new_items(plan: Plan, store: Store, where: str | None, writer: ShardWriter, bar: tqdm) -> Iterator[Item]:
     """The finished items that the set lacks."""
     columns = _columns(plan, store)
-    condition, used = parse_query(where, columns) if where is not None else (None, set())
+    used = set() if where is None else parse_query(where, columns)[1]
     licences = [name for name in columns if name.endswith(LICENCE)]
-    wanted = {RIG, *licences, *used, *(columns.keys() & {"prompt", "seed", SEED, "source", "file"})}
+    wanted = {*licences, *used, *(columns.keys() & {"prompt", "seed", SEED, "source", "file"})}
+    given = bool(_PICTURES & columns.keys() - plan.owners.keys())
     for unit in range(store.units):
-        chosen = _rows(plan, store, unit, wanted)
-        chosen = chosen.filter(pc.field(ID).isin(_finished(plan, store, unit)) & pc.field(RIG).is_valid())
-        if condition is not None:
-            chosen = chosen.filter(condition)
-        chosen = chosen.filter(~pc.field(ID).isin(pa.array(sorted(writer.keys), pa.string())))
-        if len(chosen):
+        table = _finished(plan, store, unit, wanted)
+        table = table.filter(chosen(table, where))
+        rows = table.select([name for name in table.column_names if name != PIXELS]).to_pylist()
+        new = [row for row in rows if row[ID] not in writer.keys]
+        if new:
             pixels = _rows(plan, store, unit, [PIXELS])
-            place = pc.index_in(chosen[ID].combine_chunks(), value_set=pixels[ID].combine_chunks())
-            frames = pixels[PIXELS].combine_chunks().take(place)
-            for row, files in zip(chosen.to_pylist(), frames, strict=True):
-                yield _item(row, files.as_py(), licences, writer.rig)
+            place = {item: number for number, item in enumerate(pixels[ID].to_pylist())}
+            for row in new:
+                yield _item(row, pixels[PIXELS][place[row[ID]]].as_py(), licences, given, writer.rig)
         bar.update(len(store.unit_items(unit)))
 
 
-def _item(row: Row, frames: list[bytes], licences: list[str], rig: Rig | None) -> Item:
+def _item(row: Row, frames: list[bytes], licences: list[str], given: bool, rig: Rig | None) -> Item:
     """A row as an item of the set.
 
     Raises:
@@ -180,6 +183,8 @@ def _item(row: Row, frames: list[bytes], licences: list[str], rig: Rig | None) -
     with Image.open(io.BytesIO(frames[0])) as first:
         width, height = first.size
     statements = [line for name in licences for line in (row[name] or "").splitlines() if line.strip()]
+    if given and not row.get(LICENCE):
+        statements.insert(0, UNSTATED)
     columns = {
         "prompt": row.get("prompt"),
         "seed": row.get(SEED, row.get("seed")),
@@ -194,12 +199,8 @@ def _write_labels(plan: Plan, store: Store, writer: ShardWriter, stage: str, col
     keys = pa.array(sorted(writer.keys), pa.string())
     tables = [_rows(plan, store, unit, columns).filter(pc.field(ID).isin(keys)) for unit in range(store.units)]
     table = pa.concat_tables(tables).rename_columns({ID: "key"}).select(["key", *columns])
-    about: Mapping[str, object] = {
-        "stage": stage,
-        "fingerprint": next(
-            (p for s, p in zip(plan.steps, plan.fingerprints, strict=True) if s.stage.name == stage), None
-        ),
-    }
+    names = [step.stage.name for step in plan.steps]
+    about = {"stage": stage, "fingerprint": plan.fingerprints[names.index(stage)] if stage in names else None}
     table = table.replace_schema_metadata({METADATA_KEY: json.dumps(about).encode()})
     name = f"labels-{stage}.parquet"
     with atomic_file(Path(writer.folder) / name) as file:
