@@ -2,14 +2,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-import torch
 from PIL import Image, ImageDraw
 
-from vfusion3d.data import ShardSet, SyntheticDataModule
+from vfusion3d.data import ShardSet
 from vfusion3d.engine import (
     CentrePicture,
     FrameMasks,
@@ -22,7 +19,6 @@ from vfusion3d.engine import (
     pack,
     run,
 )
-from vfusion3d.errors import ShardError, UsageError
 
 
 class Label(Stage):
