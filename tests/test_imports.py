@@ -100,6 +100,9 @@ def test_import_is_light():
         ["data", "pack", "--help"],
         ["export", "--help"],
         ["orbit", "--help"],
+        ["label", "--help"],
+        ["train-quality", "--help"],
+        ["train-elevation", "--help"],
     ],
 )
 def test_help_is_light(command):

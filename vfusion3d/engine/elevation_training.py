@@ -15,6 +15,7 @@ from vfusion3d.cameras import MAX_ELEVATION, Rig
 from vfusion3d.data.packing import orbit_elevation
 from vfusion3d.engine.collected import collect
 from vfusion3d.engine.features import FEATURES, FeatureStage
+from vfusion3d.engine.pictures import each_row
 from vfusion3d.engine.plots import figure, save_figure
 from vfusion3d.engine.stage import ERROR, ItemError, Row
 from vfusion3d.engine.videos import Videos
@@ -34,8 +35,6 @@ class FrameFeatures(FeatureStage):
 
     def process(self, rows: Sequence[Row]) -> Sequence[Row | ItemError]:
         """Look at each video."""
-        from vfusion3d.engine.pictures import each_row
-
         return each_row(rows, self._features)
 
     def _features(self, row: Row) -> Row:

@@ -10,6 +10,7 @@ import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -50,9 +51,9 @@ class Videos(ABC):
             VFusion3DError: naming what cannot be read.
         """
 
-    def prompts(self) -> dict[str, str]:
-        """What videos show, where that is known, by id."""
-        return {}
+    def prompt(self, video: str) -> str:
+        """What a video shows, "" if unknown."""
+        return ""
 
     def cameras(self, video: str) -> Cameras | None:
         """A video's cameras ``[F]``; None if unknown."""
@@ -122,8 +123,12 @@ class RunVideos(Videos):
                 self._read = number, pq.read_table(self._parts[number], columns=[FRAMES])
             return list(self._read[1][FRAMES][row].as_py())
 
-    def prompts(self) -> dict[str, str]:
+    def prompt(self, video: str) -> str:
         """Of the table of items."""
+        return self._prompts.get(video, "")
+
+    @cached_property
+    def _prompts(self) -> dict[str, str]:
         return _texts(pq.read_table(self.run / ITEMS), ID)
 
 
@@ -147,8 +152,12 @@ class ShardVideos(Videos):
         with self._lock:
             return self.set.members(item, range(int(self.set.counts[item])))
 
-    def prompts(self) -> dict[str, str]:
-        """Its column ``prompt``."""
+    def prompt(self, video: str) -> str:
+        """Of its column ``prompt``."""
+        return self._prompts.get(video, "")
+
+    @cached_property
+    def _prompts(self) -> dict[str, str]:
         return _texts(self.set.attributes(), "key")
 
     def cameras(self, video: str) -> Cameras | None:
@@ -186,10 +195,10 @@ class FolderVideos(Videos):
         except OSError as error:
             raise SceneError(f"The picture {error.filename} cannot be read ({error.strerror}); restore it.") from error
 
-    def prompts(self) -> dict[str, str]:
-        """Captions of scenes."""
-        captions = {video: self._scene(video) for video in self.ids}
-        return {video: scene.info.caption for video, scene in captions.items() if scene and scene.info.caption}
+    def prompt(self, video: str) -> str:
+        """The caption of a scene."""
+        scene = self._scene(video)
+        return (scene.info.caption or "") if scene else ""
 
     def cameras(self, video: str) -> Cameras | None:
         """Those of a scene; nominal ones, of generated frames, claim what somebody said and are not known."""
