@@ -74,7 +74,7 @@ def run(args: Any) -> int:
     for kind in kinds:
         plot_errors(errors[kind], output / f"{kind}.png")
     model.save(output)
-    report = {**model.report, "features": data.tag, "left_out": len(data.left_out)}
+    report = {**model.report, "features": model.features, "left_out": len(data.left_out)}
     if args.json:
         say(json.dumps(report, indent=2))
         return 0

@@ -116,8 +116,8 @@ def run(args: Any) -> int:
         say(line)
     at = report["at_keep_rate"]
     say(
-        f"{report['videos']} videos, {report['good']} of them good ({len(disputed)} disputed, {report['left_out']} left "
-        f"out). Cross-validated in {report['folds']} parts: ROC AUC {report['roc_auc']:.3f}; precision "
+        f"{report['videos']} videos, {report['good']} of them good ({len(disputed)} disputed, {report['left_out']} "
+        f"left out). Cross-validated in {report['folds']} parts: ROC AUC {report['roc_auc']:.3f}; precision "
         f"{at['precision']:.1%} and recall {at['recall']:.1%} at a keep rate of {at['keep_rate']:.1%}."
     )
     for name, row in report["categories"].items():

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from vfusion3d.cameras import MAX_ELEVATION, Rig
+from vfusion3d.cameras import MAX_ELEVATION, Rig, fov_from_focal
 from vfusion3d.data.packing import orbit_elevation
 from vfusion3d.engine.collected import collect
 from vfusion3d.engine.features import FEATURES, FeatureStage
@@ -21,7 +21,8 @@ from vfusion3d.engine.stage import ERROR, ItemError, Row
 from vfusion3d.engine.videos import Videos
 from vfusion3d.errors import UsageError
 from vfusion3d.preprocessing.elevation import PICTURE, VIDEO, ElevationRegressor, train_elevation
-from vfusion3d.preprocessing.features import ELEVATION_FRAMES, uniform_frames
+from vfusion3d.preprocessing.features import ELEVATION_FRAMES, FeatureModel, uniform_frames
+from vfusion3d.preprocessing.recentre import rig_border
 
 FOLDS = 5
 _SLACK = 0.05  # radians by which jittered cameras may seem to leave the range
@@ -53,14 +54,16 @@ class ElevationData:
         features: Of four frames of each, ``[N, 4, D]``.
         frames: Elevations of those frames in radians, ``[N, 4]``.
         orbits: Elevations that the orbits are labelled with, ``[N]``.
-        tag: Of the features.
+        model: What made the features.
+        border: Free share of the frame on each side of an object, by the renders' cameras.
         left_out: Why some videos were not used, by id.
     """
 
     features: np.ndarray
     frames: np.ndarray
     orbits: np.ndarray
-    tag: str
+    model: FeatureModel
+    border: float
     left_out: dict[str, str]
 
     def rows(self, chosen: np.ndarray, kinds: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -90,16 +93,19 @@ def elevation_data(videos: Videos, stage: FrameFeatures, folder: Path, quiet: bo
     """
     left_out: dict[str, str] = {}
     labels: dict[str, tuple[float, np.ndarray]] = {}
+    borders: list[float] = []
     for video in videos.ids:
         cameras = videos.cameras(video)
         if cameras is None:
-            left_out[video] = "Its cameras are unknown or nominal."
+            left_out[video] = "its cameras are unknown or nominal"
             continue
         label = orbit_elevation(cameras)
         if not -_SLACK <= label <= MAX_ELEVATION + _SLACK:
-            left_out[video] = "Its elevation is not between 0 and 45 degrees."
+            left_out[video] = "its elevation is not between 0 and 45 degrees"
             continue
         chosen = uniform_frames(len(cameras), ELEVATION_FRAMES)
+        fov = fov_from_focal(float(cameras.intrinsics[..., 0].median()))
+        borders.append(rig_border(Rig(float(cameras.centers.norm(dim=-1).median()), fov)))
         labels[video] = label, cameras.elevations[chosen].double().numpy()
     table = collect(stage, videos, list(labels), folder, quiet) if labels else None
     rows = table.to_pylist() if table is not None else []
@@ -108,12 +114,13 @@ def elevation_data(videos: Videos, stage: FrameFeatures, folder: Path, quiet: bo
     if not used:
         why = next(iter(left_out.values()))
         raise UsageError(
-            f"None of the {len(videos)} videos in {videos.location} can be used to train an elevation model ({why}) "
-            "Render some with `vfusion3d render --layout orbit`."
+            f"None of the {len(videos)} videos in {videos.location} can be used to train an elevation model ({why}); "
+            "render some with `vfusion3d render --layout orbit`."
         )
     features = np.array([row["frame_features"] for row in used], np.float32).reshape(len(used), ELEVATION_FRAMES, -1)
     orbits = np.array([labels[row["id"]][0] for row in used])
-    return ElevationData(features, np.stack([labels[row["id"]][1] for row in used]), orbits, stage.model.tag, left_out)
+    frames = np.stack([labels[row["id"]][1] for row in used])
+    return ElevationData(features, frames, orbits, stage.model, float(np.median(borders)), left_out)
 
 
 @dataclass(frozen=True)
@@ -146,7 +153,6 @@ class ElevationErrors:
 def train_on(
     data: ElevationData,
     kinds: Sequence[str] = (VIDEO, PICTURE),
-    rig: Rig | None = None,
     steps: int = 1000,
     seed: int = 0,
     quiet: bool = False,
@@ -156,7 +162,6 @@ def train_on(
     Args:
         data: Renders.
         kinds: What the model is for: ``video``, ``picture``.
-        rig: Of the renders.
         steps: Optimiser steps.
         seed: Of parts, weights and order.
         quiet: No progress bar.
@@ -175,7 +180,7 @@ def train_on(
     true: dict[str, list[np.ndarray]] = {kind: [] for kind in kinds}
     for fold in tqdm([*range(FOLDS), None], desc="train", unit="fold", disable=quiet):
         chosen = np.ones(count, bool) if fold is None else folds != fold
-        model = train_elevation(*data.rows(chosen, kinds), data.tag, kinds=kinds, rig=rig, steps=steps, seed=seed)
+        model = train_elevation(*data.rows(chosen, kinds), data.model.tag, kinds=kinds, steps=steps, seed=seed)
         for kind in kinds if fold is not None else ():
             features, elevations = data.rows(~chosen, [kind])
             said[kind].append(model.predict(features, kind))
@@ -184,6 +189,7 @@ def train_on(
         kind: ElevationErrors(np.concatenate(said[kind]), np.concatenate(true[kind]).clip(0, MAX_ELEVATION))
         for kind in kinds
     }
+    model.model, model.border = data.model.name, data.border
     model.report = {"orbits": count, "folds": FOLDS, **{kind: errors[kind].summary() for kind in kinds}}
     return model, errors
 

@@ -2,7 +2,7 @@
 
 from vfusion3d.preprocessing.background import STRATEGIES, Cutout, check_strategy, remove_background
 from vfusion3d.preprocessing.centred import CentredPicture, centre_picture
-from vfusion3d.preprocessing.elevation import ElevationRegressor, train_elevation
+from vfusion3d.preprocessing.elevation import ElevationEstimator, ElevationRegressor, train_elevation
 from vfusion3d.preprocessing.features import FeatureExtractor, FeatureModel
 from vfusion3d.preprocessing.images import read_picture, to_rgba
 from vfusion3d.preprocessing.recentre import (
@@ -28,6 +28,7 @@ __all__ = [
     "STRATEGIES",
     "CentredPicture",
     "Cutout",
+    "ElevationEstimator",
     "ElevationRegressor",
     "FeatureExtractor",
     "FeatureModel",

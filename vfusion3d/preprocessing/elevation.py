@@ -5,21 +5,25 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from vfusion3d.cameras import MAX_ELEVATION, Rig
+from vfusion3d.alpha import over_white
+from vfusion3d.cameras import MAX_ELEVATION
 from vfusion3d.errors import CheckpointError, UsageError
+from vfusion3d.preprocessing.features import PIXELS, FeatureModel, check_tag
 from vfusion3d.preprocessing.learned import digest_of, load_learned, save_learned
+from vfusion3d.preprocessing.recentre import BORDER, recentre
 
 ELEVATION_FILES = "elevation"
 VIDEO, PICTURE = "video", "picture"
 HIDDEN = 256
-_SETTINGS = ("features", "kinds", "rig", "report")
+_SIZE = 128  # pixels a side of a centred picture, for features that bring it to their own size
+_SETTINGS = ("features", "kinds", "model", "border", "report")
 _ARRAYS = ("mean", "scale", "first.weight", "first.bias", "second.weight", "second.bias")
 
 
@@ -32,8 +36,8 @@ class ElevationRegressor(nn.Module):
         hidden: Width of the hidden layer.
         kinds: What it was trained on: ``video``, features averaged over a turn's frames, and ``picture``, those of
             single frames.
-        rig: Cameras of the renders it was trained on, which say how large objects should be in the frame; None if
-            unknown.
+        model: Name of the model that makes the features, as it was found when this was trained.
+        border: Free share of the frame on each side of the objects in the renders that it was trained on.
         report: What was measured when it was trained; plain data.
     """
 
@@ -46,11 +50,12 @@ class ElevationRegressor(nn.Module):
         width: int,
         hidden: int = HIDDEN,
         kinds: Sequence[str] = (VIDEO,),
-        rig: Rig | None = None,
+        model: str = PIXELS,
+        border: float = BORDER,
         report: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.features, self.width, self.kinds, self.rig = features, width, tuple(kinds), rig
+        self.features, self.width, self.kinds, self.model, self.border = features, width, tuple(kinds), model, border
         self.report = dict(report or {})
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
@@ -76,11 +81,7 @@ class ElevationRegressor(nn.Module):
         Raises:
             UsageError: if the network was not trained on such, or on vectors of another size.
         """
-        if kind not in self.kinds:
-            raise UsageError(
-                f"The elevation model was trained on features of a {' and a '.join(self.kinds)}, not of a {kind}; "
-                "train one on both."
-            )
+        self.check_kind(kind)
         features = torch.as_tensor(np.asarray(features), dtype=torch.float32)
         if features.ndim != 2 or features.shape[1] != self.width:
             raise UsageError(
@@ -88,6 +89,18 @@ class ElevationRegressor(nn.Module):
                 "make them with the same settings."
             )
         return self(features).double().numpy()  # type: ignore[no-any-return]
+
+    def check_kind(self, kind: str) -> None:
+        """Refuse what it was not trained on.
+
+        Raises:
+            UsageError: naming both.
+        """
+        if kind not in self.kinds:
+            raise UsageError(
+                f"The elevation model was trained on features of a {' and a '.join(self.kinds)}, not of a {kind}; "
+                "train one on both."
+            )
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``elevation.json`` and ``elevation.safetensors``.
@@ -98,7 +111,8 @@ class ElevationRegressor(nn.Module):
         settings = {
             "features": self.features,
             "kinds": list(self.kinds),
-            "rig": None if self.rig is None else asdict(self.rig),
+            "model": self.model,
+            "border": self.border,
             "report": self.report,
         }
         save_learned(
@@ -115,14 +129,54 @@ class ElevationRegressor(nn.Module):
         settings, arrays = load_learned(folder, ELEVATION_FILES, _SETTINGS, _ARRAYS)
         try:
             hidden, width = arrays["first.weight"].shape
-            rig = None if settings["rig"] is None else Rig(**settings["rig"])
-            model = ElevationRegressor(settings["features"], width, hidden, settings["kinds"], rig, settings["report"])
+            model = ElevationRegressor(width=width, hidden=hidden, **settings)
             model.load_state_dict({key: torch.from_numpy(value.copy()) for key, value in arrays.items()})
         except (ValueError, TypeError, RuntimeError) as error:
             raise CheckpointError(
                 f"The model in {folder} is none that `vfusion3d train-elevation` wrote: train it again."
             ) from error
         return model.eval()
+
+
+class ElevationEstimator:
+    """From how high a single picture was taken.
+
+    The regressor has to be trained on single frames too: the features of one picture are no mean over a turn, which
+    has lost what is seen from one side only. The picture gets the size in its frame that objects have in the renders.
+
+    Args:
+        folder: Of an `ElevationRegressor`.
+        model: What makes the features, if that is elsewhere than when the regressor was trained.
+        device: Where it works.
+
+    Raises:
+        CheckpointError: if one of both cannot be loaded.
+        UsageError: if they do not belong together, or the regressor is for videos only.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], model: str | None = None, device: str | torch.device = "cpu"
+    ) -> None:
+        self.regressor, self.device = ElevationRegressor.load(folder), device
+        self.regressor.check_kind(PICTURE)
+        size = self.regressor.features.rpartition(":")[2]
+        name = model or self.regressor.model
+        found = FeatureModel.find(name, None if name == PIXELS else int(size))
+        check_tag(f"The elevation model {folder}", self.regressor.features, found.tag)
+        self.extractor, self.size = found.load(device), found.size or _SIZE
+
+    def __call__(self, cutout: Image.Image) -> float:
+        """Degrees above the horizon, in [0, 45].
+
+        Args:
+            cutout: The object, RGBA with straight alpha.
+
+        Raises:
+            InputImageError: if nothing is opaque.
+        """
+        rgba, _ = recentre(cutout, self.size, self.regressor.border)
+        features = self.extractor(over_white(rgba)[None].to(self.device)).cpu()
+        return math.degrees(float(self.regressor.predict(features, PICTURE)[0]))
 
 
 def elevation_digest(folder: str | os.PathLike[str]) -> str:
@@ -136,7 +190,6 @@ def train_elevation(
     tag: str,
     *,
     kinds: Sequence[str] = (VIDEO,),
-    rig: Rig | None = None,
     hidden: int = HIDDEN,
     steps: int = 1000,
     seed: int = 0,
@@ -148,7 +201,6 @@ def train_elevation(
         elevations: Radians, ``[N]``.
         tag: Of the features.
         kinds: What the features are of.
-        rig: Cameras of the renders.
         hidden: Width of the hidden layer.
         steps: Optimiser steps of 256 vectors.
         seed: Of weights and order.
@@ -168,7 +220,7 @@ def train_elevation(
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = ElevationRegressor(tag, inputs.shape[1], hidden, kinds, rig)
+        model = ElevationRegressor(tag, inputs.shape[1], hidden, kinds)
         model.mean.copy_(inputs.mean(0))
         model.scale.copy_(inputs.std(0).clamp_min(1e-3))
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)

@@ -2,6 +2,16 @@
 
 from vfusion3d.engine.labels.agreement import Agreement, agreement, agreements, merge_labels
 from vfusion3d.engine.labels.files import LABELS, LabelFile, read_labels
-from vfusion3d.engine.labels.server import LabelServer
+from vfusion3d.engine.labels.server import LabelServer, LabelSession
 
-__all__ = ["LABELS", "Agreement", "LabelFile", "LabelServer", "agreement", "agreements", "merge_labels", "read_labels"]
+__all__ = [
+    "LABELS",
+    "Agreement",
+    "LabelFile",
+    "LabelServer",
+    "LabelSession",
+    "agreement",
+    "agreements",
+    "merge_labels",
+    "read_labels",
+]
