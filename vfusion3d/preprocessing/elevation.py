@@ -161,7 +161,12 @@ class ElevationEstimator:
         self.regressor.check_kind(PICTURE)
         size = self.regressor.features.rpartition(":")[2]
         name = model or self.regressor.model
-        found = FeatureModel.find(name, None if name == PIXELS else int(size))
+        try:
+            found = FeatureModel.find(name, None if name == PIXELS else int(size))
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"The elevation model {folder} needs the features that it was trained on: {error}"
+            ) from error
         check_tag(f"The elevation model {folder}", self.regressor.features, found.tag)
         self.extractor, self.size = found.load(device), found.size or _SIZE
 
