@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, save
 
 from vfusion3d.errors import CheckpointError
 from vfusion3d.outputs import make_folder, write_atomically
 
+_DIGEST = "weights"  # in the JSON file, of the other file: they are replaced one after the other
 
 def save_learned(
     folder: str | os.PathLike[str], name: str, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
@@ -25,9 +26,11 @@ def save_learned(
     Raises:
         OutputError: if it cannot be written.
     """
-    folder = make_folder(folder if isinstance(folder, str) else Path(folder))
-    write_atomically(folder / f"{name}.safetensors", save({key: np.ascontiguousarray(arrays[key]) for key in arrays}))
-    write_atomically(folder / f"{name}.json", (json.dumps(dict(settings), indent=2) + "\n").encode())
+    folder = make_folder(Path(folder))
+    weights = save({key: np.ascontiguousarray(arrays[key]) for key in arrays})
+    document = {**settings, _DIGEST: hashlib.sha256(weights).hexdigest()}
+    write_atomically(folder / f"{name}.safetensors", weights)
+    write_atomically(folder / f"{name}.json", (json.dumps(document, indent=2) + "\n").encode())
 
 
 def load_learned(
@@ -55,21 +58,19 @@ def load_learned(
                 f"`vfusion3d train-{name}` writes it."
             )
     try:
-        values = json.loads(text.read_text(encoding="utf-8"))
-        tensors = load_file(weights)
+        values, content = json.loads(text.read_text(encoding="utf-8")), weights.read_bytes()
+        tensors = load(content)
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"The model in {folder} cannot be read ({error}): train or copy it again.") from error
-    if not isinstance(values, dict) or set(values) != set(settings) or set(tensors) != set(arrays):
-        raise CheckpointError(
-            f"The model in {folder} is of another version of vfusion3d, or {text.name} and {weights.name} are not of "
-            "one model: train it again."
-        )
+    if not isinstance(values, dict) or set(values) != {*settings, _DIGEST} or set(tensors) != set(arrays):
+        raise CheckpointError(f"The model in {folder} is of another version of vfusion3d: train it again.")
+    if values.pop(_DIGEST) != hashlib.sha256(content).hexdigest():
+        raise CheckpointError(f"{text} and {weights} are not of one model: train or copy it again.")
     return values, tensors
 
 
 def digest_of(folder: str | os.PathLike[str], name: str, settings: Sequence[str]) -> str:
     """Sixteen hexadecimal digits of a model's arrays and some of its settings: what decides its results."""
     values = json.loads((Path(folder) / f"{name}.json").read_text(encoding="utf-8"))
-    digest = hashlib.sha256((Path(folder) / f"{name}.safetensors").read_bytes())
-    digest.update(json.dumps({key: values[key] for key in settings}, sort_keys=True).encode())
-    return digest.hexdigest()[:16]
+    chosen = json.dumps({key: values[key] for key in (*settings, _DIGEST)}, sort_keys=True)
+    return hashlib.sha256(chosen.encode()).hexdigest()[:16]
