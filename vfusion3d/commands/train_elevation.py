@@ -45,7 +45,7 @@ def build_parser() -> ArgumentParser:
         help="what it will look at: videos, whose features are averaged over four frames, single pictures, or both "
         "(both)",
     )
-    add("--steps", type=int, default=1000, metavar="N", help="optimiser steps (1000)")
+    add("--steps", type=int, metavar="N", help="optimiser steps (by the number of renders, 1000 to 20000)")
     add("--seed", type=int, default=0, metavar="N", help="of weights, order and cross-validation (0)")
     add("--overwrite", action="store_true", help="replace an earlier model in OUTPUT")
     add("--json", action="store_true", help="print the report as JSON on standard output")
@@ -58,7 +58,7 @@ def run(args: Any) -> int:
     Raises:
         VFusion3DError: if the renders cannot be used, or nothing can be written.
     """
-    if not 1 <= args.steps <= 1_000_000:
+    if args.steps is not None and not 1 <= args.steps <= 1_000_000:
         raise UsageError(f"Option --steps must be between 1 and 1000000, but got {args.steps}.")
     from vfusion3d.engine.elevation_training import FrameFeatures, elevation_data, plot_errors, train_on
     from vfusion3d.engine.plots import check_matplotlib

@@ -1,4 +1,4 @@
-"""A stage's results on chosen videos, kept as they come: what training reads, whatever made the videos."""
+"""A stage's results on chosen videos, kept as they come: what training reads, wherever the videos are."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -34,7 +35,7 @@ def collect(stage: Stage, videos: Videos, wanted: Sequence[str], folder: Path, q
         quiet: No progress bar.
 
     Returns:
-        ``id``, the stage's columns and ``error``.
+        ``id``, the stage's columns and ``error``, which says what failed; that is tried again the next time.
 
     Raises:
         OutputError: if results cannot be written, or earlier ones not be read.
@@ -44,7 +45,7 @@ def collect(stage: Stage, videos: Videos, wanted: Sequence[str], folder: Path, q
     place = f"{stage.name}-{stage.fingerprint({FRAMES: made_by} if made_by else {})}"  # as a run's own stage has it
     kept = make_folder(folder / _place_of(videos) / place)
     earlier = [kept, *([videos.run / STAGES / place] if isinstance(videos, RunVideos) else [])]
-    tables = [_read(path, names) for one in earlier for path in part_files(one)]
+    tables = [_sound(_read(path, names)) for one in earlier for path in part_files(one)]
     known = {name for table in tables for name in table[ID].to_pylist()}
     missing = [video for video in wanted if video not in known]
     number = len(part_files(kept))
@@ -53,16 +54,32 @@ def collect(stage: Stage, videos: Videos, wanted: Sequence[str], folder: Path, q
             some = missing[start : start + _KEPT]
             tables.append(stage(_with_frames(videos, some)).select(names))
             with atomic_file(kept / f"{number:06d}-000.parquet") as file:
-                pq.write_table(tables[-1], file, compression="zstd")
+                pq.write_table(_sound(tables[-1]), file, compression="zstd")
             number += 1
             bar.update(len(some))
     return _in_order(tables, wanted, names)
+
+
+def failures(table: pa.Table) -> dict[str, str]:
+    """Why videos have no results, by id."""
+    failed = table.filter(pc.field(ERROR).is_valid())
+    return dict(zip(failed[ID].to_pylist(), failed[ERROR].to_pylist(), strict=True))
+
+
+def vectors(table: pa.Table, column: str) -> np.ndarray:
+    """A column of lists of one length as an array, float32 ``[N, D]``."""
+    values = table[column].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return values.reshape(len(table), -1).astype(np.float32, copy=False)
 
 
 def _place_of(videos: Videos) -> str:
     """Videos of one name in two places are not the same."""
     location = videos.location if "://" in videos.location else os.path.abspath(videos.location)
     return hashlib.sha256(location.encode()).hexdigest()[:8]
+
+
+def _sound(table: pa.Table) -> pa.Table:
+    return table.filter(pc.field(ERROR).is_null())
 
 
 def _with_frames(videos: Videos, some: Collection[str]) -> pa.Table:
@@ -82,7 +99,7 @@ def _with_frames(videos: Videos, some: Collection[str]) -> pa.Table:
 
 def _in_order(tables: list[pa.Table], wanted: Sequence[str], names: list[str]) -> pa.Table:
     if not tables:
-        return pa.table({name: [] for name in names})
+        return pa.table({name: pa.array([], pa.string()) for name in names})
     table = pa.concat_tables(tables, promote_options="permissive")
     place = pc.index_in(pa.array(wanted, pa.string()), value_set=table[ID].combine_chunks())
     return table.take(place)

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from vfusion3d.engine.features import FEATURES
+from vfusion3d.engine.pictures import each_row
 from vfusion3d.engine.stage import ItemError, Row, Stage
-from vfusion3d.preprocessing.elevation import ElevationRegressor, elevation_digest
+from vfusion3d.preprocessing.elevation import VIDEO, ElevationRegressor, elevation_digest
 from vfusion3d.preprocessing.features import check_tag
 
 
@@ -23,6 +24,7 @@ class ElevationLabel(Stage):
 
     Raises:
         CheckpointError: if it holds no regressor.
+        UsageError: if that was trained on single pictures only.
     """
 
     name = "elevation_label"
@@ -32,15 +34,17 @@ class ElevationLabel(Stage):
     def __init__(self, regressor: str) -> None:
         self.folder = Path(regressor)
         self.regressor = ElevationRegressor.load(regressor)
+        self.regressor.check_kind(VIDEO)
         super().__init__(regressor=elevation_digest(regressor))
 
     def process(self, rows: Sequence[Row]) -> Sequence[Row | ItemError]:
-        """Estimate.
+        """Estimate each by itself: rounding depends on how many are looked at together.
 
         Raises:
             UsageError: if the regressor was trained on other features.
         """
-        for row in rows:
-            check_tag(f"The elevation model {self.folder}", self.regressor.features, row[FEATURES])
-        values = self.regressor.predict(np.array([row["elevation_features"] for row in rows], np.float32))
-        return [{"elevation": float(value)} for value in values]
+        return each_row(rows, self._estimate)
+
+    def _estimate(self, row: Row) -> Row:
+        check_tag(f"The elevation model {self.folder}", self.regressor.features, row[FEATURES])
+        return {"elevation": float(self.regressor.predict(np.array([row["elevation_features"]], np.float32))[0])}

@@ -9,15 +9,16 @@ from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from tqdm import tqdm
 
 from vfusion3d.cameras import MAX_ELEVATION, Rig, fov_from_focal
 from vfusion3d.data.packing import orbit_elevation
-from vfusion3d.engine.collected import collect
+from vfusion3d.engine.collected import collect, failures, vectors
 from vfusion3d.engine.features import FEATURES, FeatureStage
 from vfusion3d.engine.pictures import each_row
 from vfusion3d.engine.plots import figure, save_figure
-from vfusion3d.engine.stage import ERROR, ItemError, Row
+from vfusion3d.engine.stage import ERROR, ID, ItemError, Row
 from vfusion3d.engine.videos import Videos
 from vfusion3d.errors import UsageError
 from vfusion3d.preprocessing.elevation import PICTURE, VIDEO, ElevationRegressor, train_elevation
@@ -107,19 +108,19 @@ def elevation_data(videos: Videos, stage: FrameFeatures, folder: Path, quiet: bo
         fov = fov_from_focal(float(cameras.intrinsics[..., 0].median()))
         borders.append(rig_border(Rig(float(cameras.centers.norm(dim=-1).median()), fov)))
         labels[video] = label, cameras.elevations[chosen].double().numpy()
-    table = collect(stage, videos, list(labels), folder, quiet) if labels else None
-    rows = table.to_pylist() if table is not None else []
-    left_out |= {row["id"]: row[ERROR] for row in rows if row[ERROR] is not None}
-    used = [row for row in rows if row[ERROR] is None]
+    table = collect(stage, videos, list(labels), folder, quiet)
+    left_out |= failures(table)
+    table = table.filter(pc.field(ERROR).is_null())
+    used = table[ID].to_pylist()
     if not used:
-        why = next(iter(left_out.values()))
+        why = next(iter(left_out.values())).rstrip(".")
         raise UsageError(
             f"None of the {len(videos)} videos in {videos.location} can be used to train an elevation model ({why}); "
             "render some with `vfusion3d render --layout orbit`."
         )
-    features = np.array([row["frame_features"] for row in used], np.float32).reshape(len(used), ELEVATION_FRAMES, -1)
-    orbits = np.array([labels[row["id"]][0] for row in used])
-    frames = np.stack([labels[row["id"]][1] for row in used])
+    features = vectors(table, "frame_features").reshape(len(used), ELEVATION_FRAMES, -1)
+    orbits = np.array([labels[video][0] for video in used])
+    frames = np.stack([labels[video][1] for video in used])
     return ElevationData(features, frames, orbits, stage.model, float(np.median(borders)), left_out)
 
 
@@ -153,7 +154,7 @@ class ElevationErrors:
 def train_on(
     data: ElevationData,
     kinds: Sequence[str] = (VIDEO, PICTURE),
-    steps: int = 1000,
+    steps: int | None = None,
     seed: int = 0,
     quiet: bool = False,
 ) -> tuple[ElevationRegressor, dict[str, ElevationErrors]]:
@@ -162,7 +163,7 @@ def train_on(
     Args:
         data: Renders.
         kinds: What the model is for: ``video``, ``picture``.
-        steps: Optimiser steps.
+        steps: Optimiser steps; as `train_elevation`.
         seed: Of parts, weights and order.
         quiet: No progress bar.
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from vfusion3d.engine.features import FEATURES
+from vfusion3d.engine.pictures import each_row
 from vfusion3d.engine.stage import ItemError, Row, Stage
 from vfusion3d.errors import UsageError
 from vfusion3d.preprocessing.features import check_tag
@@ -195,12 +196,13 @@ class QualityScore(Stage):
         super().__init__(classifier=digest_of(self.folder, QUALITY, ("intercept", "gamma")))
 
     def process(self, rows: Sequence[Row]) -> Sequence[Row | ItemError]:
-        """Judge.
+        """Judge each by itself: rounding depends on how many are judged together.
 
         Raises:
             UsageError: if the filter was trained on other features.
         """
-        for row in rows:
-            check_tag(f"The quality filter {self.folder}", self.classifier.features, row[FEATURES])
-        values = self.classifier.decision(np.array([row["quality_features"] for row in rows]))
-        return [{QUALITY: float(value)} for value in values]
+        return each_row(rows, self._judge)
+
+    def _judge(self, row: Row) -> Row:
+        check_tag(f"The quality filter {self.folder}", self.classifier.features, row[FEATURES])
+        return {QUALITY: float(self.classifier.decision(np.array([row["quality_features"]]))[0])}

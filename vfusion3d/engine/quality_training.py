@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 
 from vfusion3d.engine.categories import category, keep_rates
-from vfusion3d.engine.collected import collect
+from vfusion3d.engine.collected import collect, failures, vectors
 from vfusion3d.engine.features import VideoFeatures
 from vfusion3d.engine.quality import KEEP_RATE, QualityClassifier
 from vfusion3d.engine.quality_report import cross_validate, plot_calibration, plot_keep_rate
@@ -53,17 +54,22 @@ def train_on_labels(
         raise UsageError(
             f"None of the {len(labels)} labelled videos is in {videos.location}; name the folder that was labelled."
         )
-    rows = [row for row in collect(stage, videos, wanted, output / "features", quiet).to_pylist() if row[ERROR] is None]
-    features = np.array([row["quality_features"] for row in rows], np.float64)
-    good = np.array([labels[row[ID]] for row in rows], bool)
+    table = collect(stage, videos, wanted, output / "features", quiet)
+    failed = failures(table)
+    if len(failed) == len(wanted):
+        raise UsageError(f"None of the {len(wanted)} labelled videos can be used: {next(iter(failed.values()))}")
+    table = table.filter(pc.field(ERROR).is_null())
+    used = table[ID].to_pylist()
+    features = vectors(table, "quality_features").astype(np.float64)
+    good = np.array([labels[video] for video in used], bool)
     result = cross_validate(features, good, stage.model.tag, penalty, seed)
     summary = result.summary(keep_rate)
     threshold = summary["at_keep_rate"]["threshold"]
-    kinds = [category(videos.prompt(row[ID])) for row in rows]
+    kinds = [category(videos.prompt(video)) for video in used]
     rates = keep_rates(kinds, result.decisions >= threshold)
     for name, rate in rates.items():
         rate["labelled_good"] = float(good[[name in ("all", kind) for kind in kinds]].mean())
-    report = {**summary, "left_out": len(labels) - len(rows), "calibration": result.calibration(), "categories": rates}
+    report = {**summary, "left_out": len(labels) - len(used), "calibration": result.calibration(), "categories": rates}
     classifier = replace(
         QualityClassifier.train(features, good, stage.model.tag, penalty), threshold=threshold, report=report
     )

@@ -22,6 +22,7 @@ from vfusion3d.preprocessing.recentre import BORDER, recentre
 ELEVATION_FILES = "elevation"
 VIDEO, PICTURE = "video", "picture"
 HIDDEN = 256
+_BATCH = 256
 _SIZE = 128  # pixels a side of a centred picture, for features that bring it to their own size
 _SETTINGS = ("features", "kinds", "model", "border", "report")
 _ARRAYS = ("mean", "scale", "first.weight", "first.bias", "second.weight", "second.bias")
@@ -196,7 +197,7 @@ def train_elevation(
     *,
     kinds: Sequence[str] = (VIDEO,),
     hidden: int = HIDDEN,
-    steps: int = 1000,
+    steps: int | None = None,
     seed: int = 0,
 ) -> ElevationRegressor:
     """Fit a regressor: AdamW on the mean squared error, a cosine schedule, dropout on the features.
@@ -207,7 +208,8 @@ def train_elevation(
         tag: Of the features.
         kinds: What the features are of.
         hidden: Width of the hidden layer.
-        steps: Optimiser steps of 256 vectors.
+        steps: Optimiser steps of up to 256 vectors; by default as many as see each vector 30 times, but at least 1000
+            and at most 20,000.
         seed: Of weights and order.
 
     Raises:
@@ -222,6 +224,8 @@ def train_elevation(
         )
     if not bool(inputs.isfinite().all() and targets.isfinite().all()):
         raise UsageError("Some features or elevations are NaN or infinite; compute them anew.")
+    batch = min(_BATCH, len(inputs))
+    steps = min(max(30 * len(inputs) // batch, 1000), 20_000) if steps is None else steps
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -232,7 +236,7 @@ def train_elevation(
         for step in range(steps):
             for group in optimizer.param_groups:
                 group["lr"] = 1e-3 * 0.5 * (1 + math.cos(math.pi * step / steps))
-            chosen = torch.randint(len(inputs), (min(256, len(inputs)),), generator=generator)
+            chosen = torch.randint(len(inputs), (batch,), generator=generator)
             dropped = torch.dropout(inputs[chosen] - model.mean, 0.2, True) + model.mean
             loss = ((model.unbounded(dropped) - targets[chosen]) / MAX_ELEVATION).square().mean()
             optimizer.zero_grad()

@@ -18,6 +18,7 @@ from vfusion3d.outputs import make_folder, write_atomically
 
 _DIGEST = "weights"  # in the JSON file, of the other file: they are replaced one after the other
 
+
 def save_learned(
     folder: str | os.PathLike[str], name: str, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
 ) -> None:
