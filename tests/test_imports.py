@@ -49,7 +49,7 @@ MAY_IMPORT = {
     "data": {"errors", "outputs", "alpha", "cameras", "licences"},
     "meshes": {"errors", "outputs", "poly_data", "cameras", "data", "ray_session"},  # into a scene folder
     "metrics": {"errors", "cameras"},
-    "preprocessing": {"errors", "alpha", "cameras"},
+    "preprocessing": {"errors", "outputs", "hub", "alpha", "cameras"},
     "models": {"errors", "outputs", "hub", "alpha", "cameras", "rendering"},
     "video": {"errors", "outputs", "hub", "alpha", "cameras", "preprocessing"},
     "engine": {
@@ -115,6 +115,9 @@ def test_import_is_light():
         ["orbit", "--help"],
         ["licenses", "--help"],
         ["generate", "--help"],
+        ["label", "--help"],
+        ["train-quality", "--help"],
+        ["train-elevation", "--help"],
     ],
 )
 def test_help_is_light(command):

@@ -15,6 +15,9 @@ COMMANDS = {
     "data": "convert, check and look at scene folders",
     "export": "a training checkpoint to a model folder",
     "licenses": "what a data set or a model may be used for, and why",
+    "label": "say which videos are good, in a browser",
+    "train-quality": "labels to a filter of videos",
+    "train-elevation": "renders to a model that sees from how high a picture was taken",
     "recipes": "list the recipes that ship with the package, or show one",
 }
 TRAINING = {
@@ -55,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if command in TRAINING:
             return importlib.import_module("vfusion3d.commands.train").main(arguments)
-        module = importlib.import_module(f"vfusion3d.commands.{command}")
+        module = importlib.import_module(f"vfusion3d.commands.{command.replace('-', '_')}")
         from vfusion3d.commands.arguments import parse
 
         return module.run(parse(module.build_parser(), arguments[1:]))

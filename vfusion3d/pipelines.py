@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -214,7 +214,7 @@ class ImageTo3DPipeline:
     def __call__(
         self,
         pictures: str | Path | Image.Image | Sequence[str | Path | Image.Image],
-        elevation: float = ELEVATION,
+        elevation: float | Callable[[Image.Image], float] = ELEVATION,
         border: float = BORDER,
         fov: float | None = None,
         background: str = "auto",
@@ -224,7 +224,8 @@ class ImageTo3DPipeline:
 
         Args:
             pictures: A picture or several: files, or PIL pictures of any mode.
-            elevation: Degrees above the horizon from which they were taken.
+            elevation: Degrees above the horizon from which they were taken, or what tells them from an object that was
+                cut out (`vfusion3d.preprocessing.ElevationEstimator`).
             border: Free share of the recentred square on each side of the object.
             fov: Field of view in degrees along the longer side of the pictures as they are given, if it is known;
                 it fixes how far away the camera stood. Without effect on models whose source frame is ``fixed``.
@@ -246,7 +247,7 @@ class ImageTo3DPipeline:
     def prepare(
         self,
         picture: str | Path | Image.Image,
-        elevation: float = ELEVATION,
+        elevation: float | Callable[[Image.Image], float] = ELEVATION,
         border: float = BORDER,
         fov: float | None = None,
         background: str = "auto",
@@ -255,6 +256,8 @@ class ImageTo3DPipeline:
         """Read, cut out and recentre one picture; see `__call__`."""
         config = self.model.config
         centred = centre_picture(picture, config.image_size, border, background, background_weights)
+        if callable(elevation):
+            elevation = elevation(centred.image())
         focal = None if fov is None else window_focal(fov, centred.size, centred.window)
         camera = source_camera(elevation, border, self.fov, self.extent, focal)
         warnings = centred.warnings

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +16,19 @@ from vfusion3d.errors import UsageError
 from vfusion3d.meshes import MESH_FORMATS
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from vfusion3d.pipelines import ImageTo3DPipeline
 
 FORMATS = (*MESH_FORMATS, "mp4", "maps")
 DEFAULT_FORMATS = ["glb", "mp4"]
+AUTO = "auto"
 
 _EXAMPLES = """examples:
   vfusion3d reconstruct owl.png --output out
   vfusion3d reconstruct *.jpg --output out --formats glb obj --elevation 20
   vfusion3d reconstruct owl.png --output out --formats stl --millimetres 60
+  vfusion3d reconstruct owl.png --output out --elevation auto --elevation-model elevation/
   vfusion3d reconstruct owl.png --output out --faces 5000 --texture-size 512 --path swing
   vfusion3d reconstruct owl.png --output out --model ./my_model --json > report.json
   vfusion3d reconstruct *.jpg --output out --background rembg --background-weights isnet-general-use.onnx
@@ -55,9 +61,14 @@ def build_parser() -> ArgumentParser:
     )
     add(
         "--elevation",
-        type=float,
+        type=elevation,
         metavar="DEG",
-        help="degrees above the horizon from which the pictures were taken (0)",
+        help="degrees above the horizon from which the pictures were taken, or auto: see --elevation-model (0)",
+    )
+    add(
+        "--elevation-model",
+        metavar="DIR",
+        help="what --elevation auto asks: a folder that `vfusion3d train-elevation` wrote; it knows 0 to 45 degrees",
     )
     add("--border", type=float, metavar="SHARE", help="free share of the frame on each side of the object (0.1)")
     add(
@@ -103,6 +114,15 @@ def build_parser() -> ArgumentParser:
     return parser
 
 
+def elevation(text: str) -> float | str:
+    """Degrees, or ``auto``.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    return text if text == AUTO else float(text)
+
+
 def run(args: Any) -> int:
     """Run the command.
 
@@ -114,13 +134,18 @@ def run(args: Any) -> int:
     """
     check_options(args)
     from vfusion3d.pipelines import ImageTo3DPipeline
-    from vfusion3d.preprocessing import check_strategy
+    from vfusion3d.preprocessing import ElevationEstimator, check_strategy
 
     check_strategy(args.background, args.background_weights)
     started = time.perf_counter()
     pipeline = ImageTo3DPipeline.from_pretrained(args.model, args.device)
+    estimator = None
+    if args.elevation == AUTO:
+        estimator = ElevationEstimator(args.elevation_model, device=pipeline.model.device)
     return each_picture(
-        args, time.perf_counter() - started, lambda picture, folder: reconstruct_one(pipeline, picture, folder, args)
+        args,
+        time.perf_counter() - started,
+        lambda picture, folder: reconstruct_one(pipeline, picture, folder, args, estimator),
     )
 
 
@@ -133,6 +158,11 @@ def check_options(args: Any) -> None:
     for name in args.formats:
         if name not in FORMATS:
             raise UsageError(f"Format '{name}' is unknown; choose from {', '.join(FORMATS)}.")
+    if (args.elevation == AUTO) != (args.elevation_model is not None):
+        raise UsageError(
+            "Options --elevation auto and --elevation-model go together: give a folder that `vfusion3d "
+            "train-elevation` wrote, or the elevation in degrees."
+        )
     for option, value, low, high in (
         ("--resolution", args.resolution, 16, 1024),
         ("--threshold", args.threshold, 1e-6, 1e6),
@@ -141,7 +171,7 @@ def check_options(args: Any) -> None:
         ("--faces", args.faces, 4, 10_000_000),
         ("--millimetres", args.millimetres, 0.1, 10_000),
         ("--turn-elevation", args.turn_elevation, -90, 90),
-        ("--elevation", args.elevation, -90, 90),
+        ("--elevation", None if args.elevation == AUTO else args.elevation, -90, 90),
         ("--border", args.border, 0, 0.45),
         ("--fov", args.fov, 1, 150),
     ):
@@ -151,7 +181,13 @@ def check_options(args: Any) -> None:
         raise UsageError(f"Option --texture-size must be 0 or between 16 and 8192, but got {args.texture_size}.")
 
 
-def reconstruct_one(pipeline: ImageTo3DPipeline, picture: str, folder: Path, args: Any) -> dict[str, Any]:
+def reconstruct_one(
+    pipeline: ImageTo3DPipeline,
+    picture: str,
+    folder: Path,
+    args: Any,
+    estimator: Callable[[Image.Image], float] | None = None,
+) -> dict[str, Any]:
     """Make one picture's folder and return its report.
 
     Raises:
@@ -202,12 +238,14 @@ def reconstruct_one(pipeline: ImageTo3DPipeline, picture: str, folder: Path, arg
         with timed(seconds, "prepare"):
             prepared = pipeline.prepare(
                 picture,
-                settings["elevation"],
+                estimator or settings["elevation"],
                 settings["border"],
                 args.fov,
                 args.background,
                 args.background_weights,
             )
+        if estimator is not None:
+            report["estimated_elevation"] = round(math.degrees(float(prepared.camera.elevations)), 2)
         report["background"] = prepared.background
         report["warnings"] = list(prepared.warnings)
         report["window"] = vars(prepared.window)
