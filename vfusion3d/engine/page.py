@@ -98,7 +98,9 @@ class Page:
 
     def details(self, summary: str, text: str) -> None:
         """Preformatted text that opens on a click."""
-        self._parts.append(f"<details><summary>{html.escape(summary)}</summary><pre>{html.escape(text)}</pre></details>")
+        self._parts.append(
+            f"<details><summary>{html.escape(summary)}</summary><pre>{html.escape(text)}</pre></details>"
+        )
 
     def html(self) -> str:
         """The page."""
@@ -106,7 +108,9 @@ class Page:
         return (
             "<!doctype html>\n<html lang=en><meta charset=utf-8>"
             '<meta name=viewport content="width=device-width, initial-scale=1">'
-            f"<title>{title}</title><style>{_STYLE}</style>\n<h1>{title}</h1>\n" + "\n".join(self._parts) + "\n</html>\n"
+            f"<title>{title}</title><style>{_STYLE}</style>\n<h1>{title}</h1>\n"
+            + "\n".join(self._parts)
+            + "\n</html>\n"
         )
 
 
@@ -131,11 +135,12 @@ def histogram(name: str, values: np.ndarray, bins: int = 30) -> str:
         return f"<figure><figcaption>{html.escape(name)}: no values{rest}</figcaption></figure>"
     counts, edges = np.histogram(finite, bins)
     top, width = _HEIGHT - _FOOT, _WIDTH / bins
+    heights = counts / counts.max() * top
     bars = "".join(
-        f'<rect x="{k * width:.1f}" y="{top - count / counts.max() * top:.1f}" width="{width - 1:.1f}" '
-        f'height="{count / counts.max() * top:.1f}"><title>{edges[k]:.4g} to {edges[k + 1]:.4g}: {count:,}</title></rect>'
-        for k, count in enumerate(counts)
-        if count
+        f'<rect x="{k * width:.1f}" y="{top - high:.1f}" width="{width - 1:.1f}" height="{high:.1f}">'
+        f"<title>{edges[k]:.4g} to {edges[k + 1]:.4g}: {counts[k]:,}</title></rect>"
+        for k, high in enumerate(heights)
+        if high
     )
     text = html.escape(
         f"{name}: {len(finite):,} values, mean {finite.mean():.4g}, median {np.median(finite):.4g}{rest}"

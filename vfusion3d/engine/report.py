@@ -1,0 +1,295 @@
+"""What a run has made so far, as a page to look at: stages, failures, keep rates, histograms, orbits, licences."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import math
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vfusion3d.data.query import parse_query
+from vfusion3d.engine.page import Page, strip
+from vfusion3d.engine.plan import Plan
+from vfusion3d.engine.stage import ERROR, ID, item_seed
+from vfusion3d.engine.store import Store
+from vfusion3d.outputs import write_atomically
+
+ORBITS = 8
+"""Orbits on each contact sheet."""
+_REASONS, _CATEGORIES, _VALUES = 12, 30, 12  # at most so many rows of a table
+_DEGREES = ("elevation",)  # columns in radians
+
+
+def write_report(
+    plan: Plan, store: Store, path: str | os.PathLike[str], title: str = "Data engine", category: str = "category"
+) -> Path:
+    """Write a run's page: one HTML file without anything outside of it.
+
+    Args:
+        plan: The run's stages.
+        store: What they have done so far; nothing is run.
+        path: The file.
+        title: Its heading.
+        category: Column of text by which keep rates are broken down, where there is such.
+
+    Returns:
+        The file.
+
+    Raises:
+        OutputError: if it cannot be written, or a result of the run not be read.
+    """
+    page = Page(title)
+    add_run(page, plan, store, category)
+    write_atomically(Path(path), page.html().encode())
+    return Path(path)
+
+
+def add_run(page: Page, plan: Plan, store: Store, category: str = "category") -> None:
+    """Add a run's sections to a page; arguments as of `write_report`."""
+    kept = _add_stages(page, plan, store)
+    _add_failures(page, plan, store)
+    _add_keep_rates(page, plan, store, category, kept)
+    _add_histograms(page, plan, store)
+    _add_orbits(page, plan, store)
+    _add_configuration(page, plan, store)
+
+
+# -- numbers -----------------------------------------------------------------------------------------------------
+def _add_stages(page: Page, plan: Plan, store: Store) -> list[set[str]]:
+    """The table of stages; returns the ids with a result of each."""
+    rows, done = [], []
+    for number, step in enumerate(plan.steps):
+        sound: set[str] = set()
+        failed = 0
+        for unit in range(store.units):
+            results = store.results(plan, number, unit, ())
+            if results is not None:
+                good = results.filter(pc.field(ERROR).is_null())
+                sound.update(good[ID].to_pylist())
+                failed += len(results) - len(good)
+        done.append(sound)
+        rest = len(store.items) - len(sound) - failed
+        rows.append([step.stage.name, step.where or "", len(sound), failed, rest, plan.fingerprints[number]])
+    page.heading("Stages")
+    page.text(f"{len(store.items):,} items in {store.units:,} units of {store.unit}.")
+    page.table(["stage", "only where", "done", "failed", "without", "fingerprint"], rows)
+    page.text(
+        "Without: not let in by the condition, or waiting for an earlier stage that failed or has not come to it.", True
+    )
+    return done
+
+
+def reason_kind(reason: str) -> str:
+    """A failure's reason without what differs from item to item: quoted names and numbers.
+
+    Example:
+        >>> reason_kind("Picture 'a/b.png' has 3 objects of 0.25.")
+        'Picture … has … objects of ….'
+    """
+    return re.sub(r"'[^']*'|\"[^\"]*\"|\b\d+(?:[.,]\d+)*", "…", reason)
+
+
+def _add_failures(page: Page, plan: Plan, store: Store) -> None:
+    counts: Counter[tuple[str, str]] = Counter()
+    example: dict[tuple[str, str], tuple[str, str]] = {}
+    for number, step in enumerate(plan.steps):
+        for unit in range(store.units):
+            results = store.results(plan, number, unit, ())
+            for row in () if results is None else results.filter(pc.field(ERROR).is_valid()).to_pylist():
+                kind = (step.stage.name, reason_kind(row[ERROR]))
+                counts[kind] += 1
+                example.setdefault(kind, (row[ID], row[ERROR]))
+    if not counts:
+        return
+    page.heading("Failures")
+    rows = [[stage, count, *example[stage, kind]] for (stage, kind), count in counts.most_common(_REASONS)]
+    page.table(["stage", "items", "for example", "reason"], rows)
+    if len(counts) > _REASONS:
+        page.text(f"{len(counts) - _REASONS} rarer reasons are left out.", True)
+
+
+def _add_keep_rates(page: Page, plan: Plan, store: Store, category: str, done: Sequence[set[str]]) -> None:
+    """How many items got through each condition, and to the end; overall and by category."""
+    if not plan.steps:
+        return
+    known = {*store.items.column_names, *plan.owners}
+    columns = [category] if category in known else []
+    tallies: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
+    groups: Counter[str] = Counter()
+    conditions = {f"{step.stage.name}: {step.where}": step.where for step in plan.steps if step.where}
+    for unit in range(store.units):
+        names = store.table(plan, len(plan.steps), unit, columns)
+        group = {
+            row[ID]: "–" if not columns or row[category] is None else str(row[category]) for row in names.to_pylist()
+        }
+        groups.update(group.values())
+        for label, where in conditions.items():
+            expression, used = parse_query(where, known)
+            table = store.table(plan, len(plan.steps), unit, used)
+            for name in used:
+                table = table.filter(pc.field(name).is_valid())
+            let_in = set(table.filter(expression)[ID].to_pylist())
+            for item in table[ID].to_pylist():
+                for key in {"all", group[item]}:
+                    tallies[label][key][0] += item in let_in
+                    tallies[label][key][1] += 1
+        for item, name in group.items():
+            for key in {"all", name}:
+                tallies["kept to the end"][key][0] += item in done[-1]
+                tallies["kept to the end"][key][1] += 1
+    page.heading("Keep rates")
+    shown = ["all", *(name for name, _ in groups.most_common(_CATEGORIES))] if columns else ["all"]
+    labels = [*conditions, "kept to the end"]
+    rows = [[name, *(_share(*tallies[label][name]) for label in labels)] for name in shown]
+    page.table([category if columns else "items", *labels], rows)
+
+
+def _share(kept: int, judged: int) -> str | None:
+    return f"{kept / judged:.1%} of {judged:,}" if judged else None
+
+
+def _add_histograms(page: Page, plan: Plan, store: Store) -> None:
+    """Numbers as histograms, words and yes or no as counts."""
+    kinds = {**dict(zip(store.items.schema.names, store.items.schema.types, strict=True)), **_written(plan)}
+    plots, words = [], []
+    for name, kind in kinds.items():
+        if name == ID:
+            continue
+        if pa.types.is_floating(kind) or pa.types.is_integer(kind):
+            values = np.concatenate(_arrays(plan, store, name))
+            plots.append((f"{name}, degrees", np.degrees(values)) if name in _DEGREES else (name, values))
+        elif pa.types.is_boolean(kind) or (pa.types.is_string(kind) and name in plan.owners):
+            counts: Counter[str | None] = Counter()
+            for unit in range(store.units):
+                counts.update(_column(plan, store, unit, name).to_pylist())
+            if len(counts) <= _VALUES:
+                words += [[name, value, count] for value, count in counts.most_common()]
+    if plots or words:
+        page.heading("Distributions")
+    if plots:
+        page.histograms(plots)
+    if words:
+        page.table(["column", "value", "items"], words)
+
+
+def _written(plan: Plan) -> dict[str, pa.DataType]:
+    return {name: kind for step in plan.steps for name, kind in step.stage.writes.items()}
+
+
+def _column(plan: Plan, store: Store, unit: int, name: str) -> pa.ChunkedArray:
+    return store.table(plan, len(plan.steps), unit, [name])[name]
+
+
+def _arrays(plan: Plan, store: Store, name: str) -> list[np.ndarray]:
+    """A column of numbers by unit, NaN where there is none."""
+    columns = (_column(plan, store, unit, name) for unit in range(store.units))
+    return [column.cast(pa.float64()).to_numpy().astype(np.float64) for column in columns]
+
+
+# -- pictures ----------------------------------------------------------------------------------------------------
+def _add_orbits(page: Page, plan: Plan, store: Store) -> None:
+    """Contact sheets of a random sample and, where orbits were scored, of the best and the worst."""
+    known = {**dict(zip(store.items.schema.names, store.items.schema.types, strict=True)), **_written(plan)}
+    films = [name for name, kind in known.items() if pa.types.is_list(kind) and pa.types.is_binary(kind.value_type)]
+    stills = [name for name, kind in known.items() if pa.types.is_binary(kind)]
+    if not films and not stills:
+        return
+    ids = _with_pictures(plan, store, (films or stills)[0])
+    sheets = {"A random sample": heapq.nsmallest(ORBITS, ids, key=lambda item: item_seed(item, stream="report"))}
+    if "quality" in known:
+        scores = {
+            row[ID]: row["quality"]
+            for unit in range(store.units)
+            for row in store.table(plan, len(plan.steps), unit, ["quality"]).to_pylist()
+            if row["quality"] is not None and math.isfinite(row["quality"])
+        }
+        by_score = sorted(scores, key=lambda item: (scores[item], item))
+        sheets |= {"Best by quality": by_score[: -ORBITS - 1 : -1], "Worst by quality": by_score[:ORBITS]}
+    texts = [name for name, kind in known.items() if name != ID and not pa.types.is_nested(kind) and name not in stills]
+    rows = _rows(plan, store, {item for sheet in sheets.values() for item in sheet}, [*films, *stills, *texts])
+    for title, sheet in sheets.items():
+        if not sheet:
+            continue
+        page.heading(title)
+        for item in sheet:
+            _add_item(page, rows[item], films, stills, texts)
+
+
+def _with_pictures(plan: Plan, store: Store, column: str) -> list[str]:
+    """Ids of the items that have a picture; the pictures are not read where a stage made them."""
+    owner = plan.owners.get(column)
+    found: list[str] = []
+    for unit in range(store.units):
+        if owner is None:
+            table = store.unit_items(unit).filter(pc.field(column).is_valid())
+        else:
+            number = next(k for k, step in enumerate(plan.steps) if step.stage.name == owner)
+            results = store.results(plan, number, unit, ())
+            if results is None:
+                continue
+            table = results.filter(pc.field(ERROR).is_null())
+        found += table[ID].to_pylist()
+    return found
+
+
+def _rows(plan: Plan, store: Store, wanted: set[str], columns: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The wanted items with their columns; only units that have one are read."""
+    rows = {}
+    for unit in range(store.units):
+        ids = store.unit_items(unit)[ID].to_pylist()
+        if wanted.isdisjoint(ids):
+            continue
+        table = store.table(plan, len(plan.steps), unit, columns)
+        chosen = table.filter(pc.field(ID).isin(pa.array(sorted(wanted), pa.string())))
+        rows.update({row[ID]: row for row in chosen.to_pylist()})
+    return rows
+
+
+def _add_item(page: Page, row: Mapping[str, Any], films: list[str], stills: list[str], texts: list[str]) -> None:
+    """An item's pictures, its words and numbers below the last."""
+    shown = [name for name in texts if row[name] is not None]
+    values = "; ".join(f"{name} {_value(name, row[name])}" for name in shown)
+    pictures = [row[name] for name in stills if row[name] is not None]
+    strips = [strip(row[name]) for name in films if row[name]]
+    if pictures:
+        strips.insert(0, strip(pictures, most=len(pictures)))
+    for number, picture in enumerate(strips):
+        page.picture(picture, f"{row[ID]}; {values}" if number == len(strips) - 1 else "")
+
+
+def _value(name: str, value: Any) -> str:
+    if name in _DEGREES:
+        return f"{math.degrees(value):.1f}°"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+# -- configuration -----------------------------------------------------------------------------------------------
+def _add_configuration(page: Page, plan: Plan, store: Store) -> None:
+    """Settings, in full, and licences as far as items or stages name them."""
+    page.heading("Configuration and licences")
+    licences: Counter[str] = Counter()
+    names = [name for name in ("licence", "license") if name in {*store.items.column_names, *_written(plan)}]
+    for name in names:
+        for unit in range(store.units):
+            licences.update(str(value) for value in _column(plan, store, unit, name).to_pylist() if value is not None)
+    for step in plan.steps:
+        for sentence in getattr(step.stage, "lineage", ()):
+            licences[f"{step.stage.name}: {sentence}"] += 0
+    if licences:
+        page.table(["licence", "items"], [[text, count or None] for text, count in licences.most_common()])
+    else:
+        page.text("Neither items nor stages name a licence.")
+    settings = [
+        {"stage": step.stage.name, "version": step.stage.version, "where": step.where, "settings": step.stage.settings}
+        for step in plan.steps
+    ]
+    page.details("Settings of all stages", json.dumps(settings, indent=2))
