@@ -1,0 +1,1 @@
+"""Finished items to a shard set that training reads, and their labels beside it."""
