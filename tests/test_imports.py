@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "data": {"errors", "outputs", "alpha", "cameras"},
     "meshes": {"errors", "outputs", "poly_data", "cameras", "data"},  # a mesh is rendered into a scene folder
     "metrics": {"errors", "cameras"},
-    "preprocessing": {"errors", "alpha", "cameras"},
+    "preprocessing": {"errors", "outputs", "hub", "alpha", "cameras"},
     "models": {"errors", "outputs", "hub", "alpha", "cameras", "rendering"},
     "video": {"errors", "outputs", "hub", "alpha", "cameras", "preprocessing"},
     "engine": {"errors", "outputs", "hub", "alpha", "cameras", "data", "preprocessing", "video", "metrics"},

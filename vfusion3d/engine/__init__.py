@@ -16,6 +16,10 @@ _PUBLIC = {
     "read_items": "items",
     "run": "runner",
     "RuleCaptionFilter": "captions",
+    "VideoFeatures": "features",
+    "QualityClassifier": "quality",
+    "QualityScore": "quality",
+    "ElevationLabel": "elevation",
 }
 
 __all__ = sorted(_PUBLIC)

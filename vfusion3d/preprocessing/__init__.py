@@ -2,6 +2,8 @@
 
 from vfusion3d.preprocessing.background import STRATEGIES, Cutout, check_strategy, remove_background
 from vfusion3d.preprocessing.centred import CentredPicture, centre_picture
+from vfusion3d.preprocessing.elevation import ElevationRegressor, train_elevation
+from vfusion3d.preprocessing.features import FeatureExtractor, FeatureModel
 from vfusion3d.preprocessing.images import read_picture, to_rgba
 from vfusion3d.preprocessing.recentre import (
     BORDER,
@@ -26,6 +28,9 @@ __all__ = [
     "STRATEGIES",
     "CentredPicture",
     "Cutout",
+    "ElevationRegressor",
+    "FeatureExtractor",
+    "FeatureModel",
     "Window",
     "centre_picture",
     "check_single_object",
@@ -38,5 +43,6 @@ __all__ = [
     "rig_border",
     "source_camera",
     "to_rgba",
+    "train_elevation",
     "window_focal",
 ]
