@@ -100,6 +100,7 @@ def test_import_is_light():
         ["data", "pack", "--help"],
         ["export", "--help"],
         ["orbit", "--help"],
+        ["nano", "--help"],
     ],
 )
 def test_help_is_light(command):

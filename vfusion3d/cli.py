@@ -12,6 +12,7 @@ COMMANDS = {
     "orbit": "one picture (or many) to a video around the object",
     "render": "meshes to posed views",
     "data": "convert, check and look at scene folders",
+    "nano": "the whole paper at small size, in one go: objects to video model to orbits to reconstructor",
     "export": "a training checkpoint to a model folder",
     "recipes": "list the recipes that ship with the package, or show one",
 }

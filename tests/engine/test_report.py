@@ -23,7 +23,6 @@ def picture(hue, turn=0):
 class Film(Stage):
     name, reads = "film", ("prompt", "number")
     writes: ClassVar = {"frames": pa.list_(pa.binary())}
-    lineage = ("Made of nothing: CC0-1.0.",)
 
     def process(self, rows):
         return [
@@ -98,5 +97,5 @@ def test_orbits_and_distributions(written):
 def test_it_needs_nothing_else_and_runs_nothing(written):
     assert not re.findall(r"(?:src|href)=\"(?!data:)", written) and "url(" not in written and "<script" not in written
     assert "<b>cup" not in written and "a &lt;b&gt;cup&lt;/b&gt; 4" in written and "Cups &amp; cars" in written
-    assert "film: Made of nothing: CC0-1.0." in written and "prefers-color-scheme: dark" in written
+    assert cells(written, "licence") == ["licence", "CC0-1.0", "20"] and "prefers-color-scheme: dark" in written
     assert len(written) < 2**20

@@ -46,11 +46,12 @@ class Page:
     """
 
     def __init__(self, title: str) -> None:
-        self.title = title
+        self.title, self.level = title, 2
         self._parts: list[str] = []
 
-    def heading(self, text: str, level: int = 2) -> None:
-        """A section (2) or a part of one (3)."""
+    def heading(self, text: str, level: int | None = None) -> None:
+        """A section (2) or a part of one (3); that of ``self.level`` by default."""
+        level = level or self.level
         self._parts.append(f"<h{level}>{html.escape(text)}</h{level}>")
 
     def text(self, text: str, soft: bool = False) -> None:

@@ -8,14 +8,22 @@ true orbits, so that a quality filter can be trained and, more to the point, tes
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
+import pyarrow as pa
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
+from vfusion3d.alpha import over_white
+from vfusion3d.cameras import Cameras
+from vfusion3d.engine.pictures import decode_frames, each_row
+from vfusion3d.engine.stage import ItemError, Row, Stage
 from vfusion3d.errors import UsageError
 from vfusion3d.metrics import psnr
+from vfusion3d.preprocessing import Window, crop_window
 
 WORST = 0.25
 """Share of an orbit's frames that `oracle_psnr` looks at."""
@@ -150,3 +158,50 @@ def oracle_psnr(frames: Tensor, truth: Tensor) -> Tensor:
 def oracle_labels(frames: Tensor, truth: Tensor, threshold: float) -> Tensor:
     """Whether orbits are good: `oracle_psnr` of at least ``threshold`` dB, bool ``[...]``."""
     return oracle_psnr(frames, truth) >= threshold
+
+
+def centred_truth(pictures: list[Image.Image], cameras: Cameras, window: Window, size: int) -> Tensor:
+    """The orbit that a video model should make of a centred picture, cut out of true renders.
+
+    Centring (`vfusion3d.preprocessing.centre_picture`) shifts and scales frame 0. The other frames are cut at the same
+    scale around the point that came to the middle there, taken to be as far away as the origin.
+
+    Args:
+        pictures: The true frames, square, with alpha.
+        cameras: Theirs, ``[F]``.
+        window: What was cut out of the first, in its pixels.
+        size: Pixels a side of the result.
+
+    Returns:
+        RGB on white in [0, 1], ``[F, 3, size, size]``.
+    """
+    width = pictures[0].width
+    focal = float(cameras.intrinsics[0, 0])
+    across, down = (window.left + window.side / 2) / width - 0.5, (window.top + window.side / 2) / width - 0.5
+    right, up, backward, eye = cameras.poses[0].unbind(-1)
+    depth = eye.norm()
+    middle = eye + depth * (right * across / focal - up * down / focal - backward)
+    places = cameras.project(middle.expand(len(cameras), 1, 3))[0][:, 0] * width - window.side / 2
+    frames = [
+        crop_window(picture.convert("RGBA"), Window(float(left), float(top), window.side), size)
+        for picture, (left, top) in zip(pictures, places.tolist(), strict=True)
+    ]
+    return over_white(torch.stack(frames))
+
+
+class OraclePsnr(Stage):
+    """`oracle_psnr` of an orbit, where the true one is known: a column ``truth`` of frames of the same size."""
+
+    name = "oracle"
+    reads = ("frames", "truth")
+    writes: ClassVar[dict[str, pa.DataType]] = {"oracle_psnr": pa.float32()}
+
+    def process(self, rows: Sequence[Row]) -> Sequence[Row | ItemError]:
+        """Each row's figure, dB."""
+        return each_row(rows, self._compare)
+
+    def _compare(self, row: Row) -> Row:
+        frames, truth = decode_frames(row["frames"]), decode_frames(row["truth"])
+        if frames.shape != truth.shape:
+            raise ItemError(f"The orbit is {list(frames.shape)}, but the true one {list(truth.shape)}.")
+        return {"oracle_psnr": float(oracle_psnr(frames, truth))}

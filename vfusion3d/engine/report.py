@@ -26,7 +26,6 @@ from vfusion3d.outputs import write_atomically
 ORBITS = 8
 """Orbits on each contact sheet."""
 _REASONS, _CATEGORIES, _VALUES = 12, 30, 12  # at most so many rows of a table
-_DEGREES = ("elevation",)  # columns in radians
 
 
 def write_report(
@@ -53,14 +52,22 @@ def write_report(
     return Path(path)
 
 
-def add_run(page: Page, plan: Plan, store: Store, category: str = "category") -> None:
-    """Add a run's sections to a page; arguments as of `write_report`."""
+def add_run(page: Page, plan: Plan, store: Store, category: str = "category", level: int = 2) -> None:
+    """Add a run's sections to a page.
+
+    Args:
+        page: The page.
+        plan, store, category: As of `write_report`.
+        level: Of the sections' headings.
+    """
+    page.level = level
     kept = _add_stages(page, plan, store)
     _add_failures(page, plan, store)
     _add_keep_rates(page, plan, store, category, kept)
     _add_histograms(page, plan, store)
     _add_orbits(page, plan, store)
     _add_configuration(page, plan, store)
+    page.level = 2
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------
@@ -166,7 +173,7 @@ def _add_histograms(page: Page, plan: Plan, store: Store) -> None:
             continue
         if pa.types.is_floating(kind) or pa.types.is_integer(kind):
             values = np.concatenate(_arrays(plan, store, name))
-            plots.append((f"{name}, degrees", np.degrees(values)) if name in _DEGREES else (name, values))
+            plots.append((f"{name}, degrees", np.degrees(values)) if _in_radians(name) else (name, values))
         elif pa.types.is_boolean(kind) or (pa.types.is_string(kind) and name in plan.owners):
             counts: Counter[str | None] = Counter()
             for unit in range(store.units):
@@ -203,7 +210,8 @@ def _add_orbits(page: Page, plan: Plan, store: Store) -> None:
     stills = [name for name, kind in known.items() if pa.types.is_binary(kind)]
     if not films and not stills:
         return
-    ids = _with_pictures(plan, store, (films or stills)[0])
+    first = sorted(films or stills, key=lambda name: name not in plan.owners)[0]  # made rather than given
+    ids = _with_pictures(plan, store, first)
     sheets = {"A random sample": heapq.nsmallest(ORBITS, ids, key=lambda item: item_seed(item, stream="report"))}
     if "quality" in known:
         scores = {
@@ -214,7 +222,7 @@ def _add_orbits(page: Page, plan: Plan, store: Store) -> None:
         }
         by_score = sorted(scores, key=lambda item: (scores[item], item))
         sheets |= {"Best by quality": by_score[: -ORBITS - 1 : -1], "Worst by quality": by_score[:ORBITS]}
-    texts = [name for name, kind in known.items() if name != ID and not pa.types.is_nested(kind) and name not in stills]
+    texts = [name for name, kind in known.items() if _is_told(name, kind)]
     rows = _rows(plan, store, {item for sheet in sheets.values() for item in sheet}, [*films, *stills, *texts])
     for title, sheet in sheets.items():
         if not sheet:
@@ -266,8 +274,23 @@ def _add_item(page: Page, row: Mapping[str, Any], films: list[str], stills: list
         page.picture(picture, f"{row[ID]}; {values}" if number == len(strips) - 1 else "")
 
 
+def _is_told(name: str, kind: pa.DataType) -> bool:
+    """Whether a column is told below an item's pictures; licences have a table of their own."""
+    if name == ID or _is_licence(name) or name.endswith("seed"):
+        return False
+    return not pa.types.is_nested(kind) and not pa.types.is_binary(kind)
+
+
+def _is_licence(name: str) -> bool:
+    return name.endswith(("licence", "license"))
+
+
+def _in_radians(name: str) -> bool:
+    return name.endswith("elevation")
+
+
 def _value(name: str, value: Any) -> str:
-    if name in _DEGREES:
+    if _in_radians(name):
         return f"{math.degrees(value):.1f}°"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
@@ -276,18 +299,15 @@ def _value(name: str, value: Any) -> str:
 def _add_configuration(page: Page, plan: Plan, store: Store) -> None:
     """Settings, in full, and licences as far as items or stages name them."""
     page.heading("Configuration and licences")
-    licences: Counter[str] = Counter()
-    names = [name for name in ("licence", "license") if name in {*store.items.column_names, *_written(plan)}]
-    for name in names:
+    licences: Counter[tuple[str, str]] = Counter()
+    for name in filter(_is_licence, [*store.items.column_names, *_written(plan)]):
         for unit in range(store.units):
-            licences.update(str(value) for value in _column(plan, store, unit, name).to_pylist() if value is not None)
-    for step in plan.steps:
-        for sentence in getattr(step.stage, "lineage", ()):
-            licences[f"{step.stage.name}: {sentence}"] += 0
+            values = (value for value in _column(plan, store, unit, name).to_pylist() if value is not None)
+            licences.update((name, str(value)) for value in values)
     if licences:
-        page.table(["licence", "items"], [[text, count or None] for text, count in licences.most_common()])
+        page.table(["column", "licence", "items"], [[*licence, count] for licence, count in licences.most_common()])
     else:
-        page.text("Neither items nor stages name a licence.")
+        page.text("No column names a licence.")
     settings = [
         {"stage": step.stage.name, "version": step.stage.version, "where": step.where, "settings": step.stage.settings}
         for step in plan.steps
