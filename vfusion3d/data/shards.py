@@ -45,6 +45,8 @@ from vfusion3d.errors import MissingExtraError, ShardError, UsageError
 ITEMS = "items.parquet"
 LABELS = "labels-*.parquet"
 METADATA_KEY = b"vfusion3d"
+VERSION = 1
+"""Of what a set is; raised when older code could not read it rightly."""
 _REQUIRED = ("key", "shard", "offsets", "sizes")
 _PLACES = {*_REQUIRED[1:], "poses", "intrinsics"}  # columns that say where pictures and cameras are, not what they show
 _OPEN_FILES = 64
@@ -495,15 +497,32 @@ def is_shard_set(location: str) -> bool:
     return "://" in location or os.path.exists(os.path.join(location, ITEMS))
 
 
-def metadata(rig: Rig | None) -> dict[bytes, bytes]:
-    """What a table of items says besides its rows."""
-    return {METADATA_KEY: json.dumps({"version": 1, "rig": None if rig is None else asdict(rig)}).encode()}
+def metadata(rig: Rig | None, made: str | None = None) -> dict[bytes, bytes]:
+    """What a table of items says besides its rows: the version, the rig and, if known, what made the pictures."""
+    content = {"version": VERSION, "rig": None if rig is None else asdict(rig), **({"made": made} if made else {})}
+    return {METADATA_KEY: json.dumps(content).encode()}
 
 
 def _rig(schema: pa.Schema, name: str) -> Rig | None:
+    """The rig that a table names; None also in one that another program wrote.
+
+    Raises:
+        ShardError: if the set is of another version, or the rig cannot be used.
+    """
+    ours = (schema.metadata or {}).get(METADATA_KEY)
+    if ours is None:
+        return None
     try:
-        content = json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}")).get("rig")
-        return None if content is None else Rig(**content)
+        content = json.loads(ours)
+        version, rig = content.get("version"), content.get("rig")
+        if version != VERSION:
+            raise ShardError(
+                f"The file {name} is of a shard set of version {version}, but this vfusion3d reads version {VERSION}; "
+                "pack the set again."
+            )
+        return None if rig is None else Rig(**rig)
+    except ShardError:
+        raise
     except (ValueError, TypeError, AttributeError) as error:
         raise ShardError(f"The rig in the metadata of {name} cannot be used ({error}).") from error
 

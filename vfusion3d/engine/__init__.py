@@ -20,6 +20,15 @@ _PUBLIC = {
     "QualityClassifier": "quality",
     "QualityScore": "quality",
     "ElevationLabel": "elevation",
+    "ReadImage": "pictures",
+    "CentrePicture": "centre",
+    "ImageToOrbit": "orbits",
+    "FrameMasks": "masks",
+    "MatchScore": "consistency",
+    "SfmCheck": "consistency",
+    "AestheticScore": "aesthetic",
+    "PackSummary": "packing",
+    "pack": "packing",
 }
 
 __all__ = sorted(_PUBLIC)

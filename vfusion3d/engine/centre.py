@@ -74,7 +74,5 @@ class CentrePicture(Stage):
 
     def _centre(self, row: Row) -> Row:
         picture = decode_picture(row["image"])
-        centred = centre_picture(
-            picture, self.size, self.border, self.background, self.background_weights, self.check
-        )
+        centred = centre_picture(picture, self.size, self.border, self.background, self.background_weights, self.check)
         return {"first_frame": encode(rgb_pixels(centred.on_white())), "centre_warnings": list(centred.warnings)}

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import ClassVar
 
-import numpy as np
 import pyarrow as pa
 import torch
-from PIL import Image
-from torch import Tensor
 
-from vfusion3d.alpha import pixels_over_white
+from vfusion3d.engine.pictures import decode_frames, each_row
 from vfusion3d.engine.stage import ItemError, Row, Stage
+from vfusion3d.engine.weights import choose_device
 from vfusion3d.errors import CheckpointError
 from vfusion3d.preprocessing.features import (
     DINO,
@@ -21,8 +18,6 @@ from vfusion3d.preprocessing.features import (
     QUALITY_FRAMES,
     FeatureExtractor,
     FeatureModel,
-    average_features,
-    picture_features,
     uniform_frames,
 )
 
@@ -30,16 +25,61 @@ FEATURES = "features"
 """Column that says by what an item's features were made (`FeatureModel.tag`)."""
 
 
-class VideoFeatures(Stage):
+class FeatureStage(Stage):
+    """A stage that looks at frames through a feature model; one video at a time, since rounding depends on the size of
+    a batch.
+
+    Args:
+        model: As `FeatureModel.find`: DINO on the hub or in a folder, or ``pixels``.
+        size: Pixels a side of what the model sees; its own by default.
+        device: Where the model works; ``auto`` is a GPU if there is one.
+        settings: Further ones of the stage.
+
+    Raises:
+        CheckpointError: if there is no such model.
+        UsageError: if the size does not fit it.
+    """
+
+    reads = ("frames",)
+
+    def __init__(self, model: str = DINO, size: int | None = None, device: str = "auto", **settings: bool) -> None:
+        self.model, self.size, self.device = FeatureModel.find(model, size), size, device
+        self.extractor: FeatureExtractor | None = None
+        super().__init__(features=self.model.tag, **settings)
+
+    def load(self) -> None:
+        """Load the model, which may be elsewhere on another machine, but has to be the same.
+
+        Raises:
+            CheckpointError: if it is not, or cannot be loaded.
+        """
+        here = FeatureModel.find(self.model.name, self.size)
+        if here.tag != self.model.tag:
+            raise CheckpointError(
+                f"The feature model {self.model.name} is another one here ({here.tag}) than where the run was started "
+                f"({self.model.tag}): copy that one."
+            )
+        self.extractor = here.load(choose_device(self.device))
+
+    def vectors(self, frames: Sequence[bytes]) -> torch.Tensor:
+        """Features of picture files of one size, ``[F, D]``, on the CPU.
+
+        Raises:
+            ItemError: if one cannot be read.
+        """
+        assert self.extractor is not None, "load() comes first"
+        return self.extractor(decode_frames(frames).to(choose_device(self.device))).cpu()
+
+
+class VideoFeatures(FeatureStage):
     """Features of frames 0, 2, ..., 14 averaged for the quality, and of 0, 4, 8, 12 for the elevation.
 
     Args:
         model: As `FeatureModel.find`: DINO on the hub or in a folder, or ``pixels``.
         size: Pixels a side of what the model sees; its own by default.
-        spread: Whether ``quality_features`` also have the standard deviation over the frames, which the paper's have
-            not: what changes from frame to frame shows in it.
+        spread: Whether ``quality_features`` also have the standard deviation over the frames, in which a change over
+            them shows; the paper's have not.
         device: Where the model works; ``auto`` is a GPU if there is one.
-        together: Pictures that go through the model at once.
 
     Raises:
         CheckpointError: if there is no such model.
@@ -47,73 +87,31 @@ class VideoFeatures(Stage):
     """
 
     name = "video_features"
-    reads = ("frames",)
     writes: ClassVar[dict[str, pa.DataType]] = {
         "quality_features": pa.list_(pa.float32()),
         "elevation_features": pa.list_(pa.float32()),
         FEATURES: pa.string(),
     }
 
-    def __init__(
-        self, model: str = DINO, size: int | None = None, spread: bool = False, device: str = "auto", together: int = 64
-    ) -> None:
-        self.model = FeatureModel.find(model, size)
-        super().__init__(features=self.model.tag, spread=spread)
-        self.size, self.spread, self.device, self.together = size, spread, device, together
-        self.extractor: FeatureExtractor | None = None
-
-    def load(self) -> None:
-        """Load the model; on another machine it may be elsewhere, but has to be the same."""
-        here = FeatureModel.find(self.model.name, self.size)
-        if here.tag != self.model.tag:
-            raise CheckpointError(
-                f"The feature model {self.model.name} is another one here ({here.tag}) than where the run was started "
-                f"({self.model.tag}): copy that one."
-            )
-        gpu = self.device == "auto" and torch.cuda.is_available()
-        self.extractor = here.load("cuda" if gpu else "cpu" if self.device == "auto" else self.device)
+    def __init__(self, model: str = DINO, size: int | None = None, spread: bool = False, device: str = "auto") -> None:
+        super().__init__(model, size, device, spread=spread)
+        self.spread = spread
 
     def process(self, rows: Sequence[Row]) -> Sequence[Row | ItemError]:
-        """Look at the frames of all rows together."""
-        results: list[Row | ItemError] = []
-        pictures: list[list[Tensor]] = []
-        for row in rows:
-            try:
-                # Every second frame, and every fourth, of which there are the same among them where there are 16.
-                count = len(row["frames"])
-                chosen = sorted({*uniform_frames(count, QUALITY_FRAMES), *uniform_frames(count, ELEVATION_FRAMES)})
-                pictures.append([picture_on_white(row["frames"][k]) for k in chosen] if count else [])
-                results.append({"chosen": chosen} if count else ItemError("The video has no frames."))
-            except ItemError as error:
-                pictures.append([])
-                results.append(error)
-        assert self.extractor is not None, "load() comes first"
-        features = picture_features(self.extractor, [one for video in pictures for one in video], self.together)
-        for place, vectors in enumerate(features.split([len(video) for video in pictures])):
-            result = results[place]
-            if isinstance(result, dict):
-                count = len(rows[place]["frames"])
-                whole = torch.zeros(count, vectors.shape[1])
-                whole[result["chosen"]] = vectors
-                results[place] = {
-                    "quality_features": average_features(whole, QUALITY_FRAMES, self.spread).numpy(),
-                    "elevation_features": average_features(whole, ELEVATION_FRAMES).numpy(),
-                    FEATURES: self.model.tag,
-                }
-        return results
+        """Look at each video."""
+        return each_row(rows, self._features)
 
-
-def picture_on_white(content: bytes) -> Tensor:
-    """A picture file, RGB in [0, 1] on white, ``[3, H, W]``.
-
-    Raises:
-        ItemError: if it cannot be read.
-    """
-    try:
-        with Image.open(io.BytesIO(content)) as picture:
-            pixels = np.array(picture.convert("RGBA" if picture.has_transparency_data else "RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ItemError(f"A frame cannot be read as a picture ({str(error).split(' <')[0]}).") from error
-    if pixels.shape[-1] == 4:
-        pixels = pixels_over_white(pixels)
-    return torch.from_numpy(pixels).movedim(-1, 0).float() / 255
+    def _features(self, row: Row) -> Row:
+        frames = row["frames"]
+        if not frames:
+            raise ItemError("There are no frames.")
+        many, few = (uniform_frames(len(frames), wanted) for wanted in (QUALITY_FRAMES, ELEVATION_FRAMES))
+        looked_at = sorted({*many, *few})
+        vectors = dict(zip(looked_at, self.vectors([frames[k] for k in looked_at]), strict=True))
+        quality = torch.stack([vectors[k] for k in many])
+        parts = [quality.mean(0), quality.std(0, correction=0)] if self.spread else [quality.mean(0)]
+        return {
+            "quality_features": torch.cat(parts).numpy(),
+            "elevation_features": torch.stack([vectors[k] for k in few]).mean(0).numpy(),
+            FEATURES: self.model.tag,
+        }

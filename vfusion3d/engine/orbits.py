@@ -13,7 +13,7 @@ import torch
 from vfusion3d.cameras import Rig, fit_radius
 from vfusion3d.engine.pictures import decode_frames, each_row, encode_frames
 from vfusion3d.engine.stage import ID, ItemError, Row, Stage, item_seed
-from vfusion3d.engine.weights import weights_identity
+from vfusion3d.engine.weights import choose_device, weights_identity
 from vfusion3d.errors import UsageError
 from vfusion3d.preprocessing import FOV
 from vfusion3d.video.generator import SIZE, STEPS, OrbitGenerator
@@ -49,7 +49,7 @@ class ImageToOrbit(Stage):
         precision: ``fp32``, ``bf16``, ``fp16`` or None for as the weights were trained.
         elevation: Degrees above the horizon that a model which is told cameras is told.
         seed: Of the run; another seed, other videos.
-        device: Where it runs; decides no result but for rounding.
+        device: Where it works; ``auto`` is a GPU if there is one. Decides no result but for rounding.
 
     Raises:
         CheckpointError: if the model is not there.
@@ -77,7 +77,7 @@ class ImageToOrbit(Stage):
         precision: str | None = None,
         elevation: float = 0.0,
         seed: int = 0,
-        device: str = "cpu",
+        device: str = "auto",
     ) -> None:
         self.model, self.size, self.device, self.precision = str(model), size, device, precision
         self.guidance, self.elevation, self.seed = Guidance(**(guidance or {})), elevation, seed
@@ -105,12 +105,17 @@ class ImageToOrbit(Stage):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # the random weights of a preset are the same in all processes
             self.generator = OrbitGenerator.from_pretrained(
-                self.model, self.device, self.precision, self.size, guidance=self.guidance, **self.options
+                self.model,
+                choose_device(self.device),
+                self.precision,
+                self.size,
+                guidance=self.guidance,
+                **self.options,
             )
         if self.generator.rig != self.rig:
             raise UsageError(
-                f"The video model {self.model} makes orbits of {self.generator.rig}, but was taken for one of {self.rig}; "
-                "give a model that was exported by `vfusion3d export`."
+                f"The video model {self.model} makes orbits of {self.generator.rig}, but was taken for one of "
+                f"{self.rig}; give a model that was exported by `vfusion3d export`."
             )
 
     def process(self, rows: Sequence[Row]) -> Sequence[Row | ItemError]:

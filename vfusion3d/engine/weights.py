@@ -1,4 +1,4 @@
-"""Which weights a stage's results come from: files by what they hold, not by where they are."""
+"""Which weights a stage's results come from (files by what they hold, not by where they are), and where they work."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import hashlib
 import os
 from functools import lru_cache
 from pathlib import Path
+
+import torch
 
 from vfusion3d.errors import CheckpointError
 
@@ -46,3 +48,10 @@ def _sha256(path: str, size: int, modified: int) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` is a GPU if there is one, else the CPU; anything else is torch's name of a device."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)

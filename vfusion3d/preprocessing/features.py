@@ -10,7 +10,6 @@ import hashlib
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -195,18 +194,6 @@ class FeatureModel:
         return DinoFeatures(model, self.size).to(device)
 
 
-def average_features(features: Tensor, wanted: int, spread: bool = False) -> Tensor:
-    """The mean over evenly spread frames, the paper's vector of a video.
-
-    Args:
-        features: Of all frames, ``[F, D]``.
-        wanted: How many frames are averaged.
-        spread: Also their standard deviation, in which a change over the frames shows: ``[2 D]``.
-    """
-    chosen = features[uniform_frames(len(features), wanted)]
-    return torch.cat([chosen.mean(0), chosen.std(0, correction=0)]) if spread else chosen.mean(0)
-
-
 def check_tag(what: str, trained: str, given: str) -> None:
     """Refuse features of another kind than those that something was trained on.
 
@@ -272,23 +259,3 @@ def _digest(folder: Path) -> str:
         while block := file.read(1 << 22):
             digest.update(block)
     return digest.hexdigest()[:12]
-
-
-def picture_features(extractor: FeatureExtractor, images: Sequence[Tensor], together: int = 64) -> Tensor:
-    """Features of pictures ``[3, H, W]`` on white of any sizes, ``[N, D]`` on the CPU.
-
-    Args:
-        extractor: What makes them.
-        images: The pictures.
-        together: How many go through it at once, if their sizes agree.
-    """
-    device = next((tensor.device for tensor in (*extractor.parameters(), *extractor.buffers())), torch.device("cpu"))
-    parts: list[Tensor] = []
-    start = 0
-    while start < len(images):
-        end = start + 1
-        while end < min(len(images), start + together) and images[end].shape == images[start].shape:
-            end += 1
-        parts.append(extractor(torch.stack(list(images[start:end])).to(device)).cpu())
-        start = end
-    return torch.cat(parts) if parts else torch.zeros(0, extractor.width)
