@@ -101,6 +101,7 @@ def test_import_is_light():
         ["export", "--help"],
         ["orbit", "--help"],
         ["nano", "--help"],
+        ["generate", "--help"],
     ],
 )
 def test_help_is_light(command):

@@ -11,6 +11,7 @@ COMMANDS = {
     "reconstruct": "one picture (or many) to a textured 3D asset",
     "orbit": "one picture (or many) to a video around the object",
     "render": "meshes to posed views",
+    "generate": "prompts or pictures to labelled orbit videos: the data engine",
     "data": "convert, check and look at scene folders",
     "nano": "the whole paper at small size, in one go: objects to video model to orbits to reconstructor",
     "export": "a training checkpoint to a model folder",

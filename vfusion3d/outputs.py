@@ -84,8 +84,13 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, replace: bool = True) -> Iterator[BinaryIO]:
     """A file to write under a temporary name beside ``path``; flushed to the disk and renamed when the block ends.
+
+    Args:
+        path: The file to be.
+        replace: What is there gives way; otherwise it stays and the error's cause is a `FileExistsError`, also where
+            another process, on another machine too, came first.
 
     Raises:
         OutputError: if it cannot be written; nothing is left behind then, and what was there before stays.
@@ -97,7 +102,11 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(partial, path)
+            if replace:
+                os.replace(partial, path)
+            else:
+                os.link(partial, path)
+                partial.unlink()
         except BaseException:
             partial.unlink(missing_ok=True)
             raise

@@ -175,7 +175,7 @@ class ShardWriter:
             row |= {"poses": cameras.poses.flatten().tolist(), "intrinsics": cameras.intrinsics.flatten().tolist()}
         stem = quote(item.key, safe=" ").replace(".", "%2E")  # WebDataset's keys end at the first dot
         for number, content in enumerate(item.frames):
-            member = tarfile.TarInfo(f"{stem}.{number:03d}.{_extension(content)}")
+            member = tarfile.TarInfo(f"{stem}.{number:03d}.{extension(content)}")
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
             row["offsets"].append(tar.offset - -(-len(content) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
@@ -197,7 +197,7 @@ class ShardWriter:
             pq.write_table(table, file, compression="zstd", row_group_size=1 << 16)
 
 
-def _extension(content: bytes) -> str:
+def extension(content: bytes) -> str:
     """What a picture file is, by its first bytes."""
     if content.startswith(b"\x89PNG"):
         return "png"

@@ -15,6 +15,8 @@ _PUBLIC = {
     "Store": "store",
     "read_items": "items",
     "run": "runner",
+    "summarise": "summary",
+    "regenerate": "one_item",
     "RuleCaptionFilter": "captions",
     "VideoFeatures": "features",
     "QualityClassifier": "quality",

@@ -3,62 +3,89 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from vfusion3d.engine.stage import ID
+from vfusion3d.engine.stage import ERROR, ID
 from vfusion3d.errors import UsageError
+
+_KINDS = (".txt", ".csv", ".tsv", ".jsonl", ".parquet")
+_BLOCK = 1 << 26  # bytes; a row must fit into it
 
 
 def read_items(path: str | os.PathLike[str], column: str = "prompt") -> pa.Table:
     """Read a table of items.
 
     Args:
-        path: A ``.txt`` file (one prompt a line), ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``.
-        column: A column that it must have.
+        path: A ``.txt`` file (one prompt a line; empty lines are left out), ``.csv``, ``.tsv``, ``.jsonl`` or
+            ``.parquet``.
+        column: A column that it must have, of texts.
 
     Returns:
         The table with the column ``id`` first, texts: the file's own, or the number of the row.
 
     Raises:
-        UsageError: if the file is empty, not UTF-8, lacks the column or has an id twice.
+        UsageError: if the file is empty, not UTF-8, lacks the column, or has an id twice or not at all.
     """
     path = Path(path)
-    kind = path.suffix.lower()
-    if not path.is_file():
-        raise UsageError(f"The table of items {path} does not exist; check the path.")
+    if not os.path.isfile(path):
+        raise UsageError(f"The table of items {path} does not exist or may not be read; check the path.")
+    if path.suffix.lower() not in _KINDS:
+        raise UsageError(f"The table of items {path} must be one of {', '.join(_KINDS)}.")
     try:
-        if kind == ".txt":
-            lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-            table = pa.table({column: [line for line in lines if line]})
-        elif kind in (".csv", ".tsv"):
-            options = pa.csv.ParseOptions(delimiter="\t" if kind == ".tsv" else ",")
-            table = pa.csv.read_csv(path, parse_options=options)
-        elif kind == ".jsonl":
-            table = pa.json.read_json(path)
-        elif kind == ".parquet":
-            table = pq.read_table(path)
-        else:
-            raise UsageError(f"The table of items {path} must be .txt, .csv, .tsv, .jsonl or .parquet.")
-    except (UnicodeDecodeError, pa.ArrowInvalid) as error:
-        reason = str(error).splitlines()[0]
+        table = _read(path, column)
+    except (UnicodeDecodeError, pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
         raise UsageError(f"The table of items {path} cannot be read ({reason}); save it as UTF-8 text.") from error
-    if column not in table.column_names:
-        raise UsageError(
-            f"The table of items {path} has no column {column!r}, but {', '.join(table.column_names)}; name the one "
-            "that holds it."
-        )
+    names = Counter(table.column_names)
     if not len(table):
         raise UsageError(f"The table of items {path} is empty; give at least one.")
+    if column not in names:
+        raise UsageError(
+            f"The table of items {path} has no column {column!r}, but {', '.join(names)}; name the one that holds it."
+        )
+    wrong = next((name for name, count in names.items() if count > 1 or name == ERROR), None)
+    if wrong is not None:
+        why = "which the stages use themselves" if wrong == ERROR else "twice"
+        raise UsageError(f"The table of items {path} has the column {wrong!r}, {why}; give it another name.")
+    return _with_ids(table, path).combine_chunks().replace_schema_metadata()
+
+
+def _read(path: Path, column: str) -> pa.Table:
+    kind = path.suffix.lower()
+    if kind == ".parquet":
+        return pq.read_table(path)
+    if path.stat().st_size == 0:
+        return pa.table({column: pa.array([], pa.string())})
+    if kind == ".txt":
+        with open(path, encoding="utf-8-sig") as file:
+            lines = [line.strip() for line in file]
+        return pa.table({column: pa.array([line for line in lines if line], pa.string())})
+    if kind == ".jsonl":
+        return pa.json.read_json(path, pa.json.ReadOptions(block_size=_BLOCK))
+    return pa.csv.read_csv(
+        path,
+        pa.csv.ReadOptions(block_size=_BLOCK),
+        pa.csv.ParseOptions(delimiter="\t" if kind == ".tsv" else ",", newlines_in_values=True),
+        pa.csv.ConvertOptions(column_types={ID: pa.string(), column: pa.string()}),  # 0012 stays 0012
+    )
+
+
+def _with_ids(table: pa.Table, path: Path) -> pa.Table:
+    """The table with ids, first, that differ."""
     if ID not in table.column_names:
-        table = table.add_column(0, ID, pa.array([f"{row:08d}" for row in range(len(table))]))
-    table = table.set_column(table.column_names.index(ID), ID, table[ID].cast(pa.string()))
-    counts = table.group_by(ID).aggregate([(ID, "count")]).to_pylist()
-    twice = next((row[ID] for row in counts if row[f"{ID}_count"] > 1), None)
-    if twice is not None:
-        raise UsageError(f"The table of items {path} has the id {twice!r} twice; ids must differ.")
-    return table.combine_chunks().replace_schema_metadata()
+        return table.add_column(0, ID, pa.array([f"{row:08d}" for row in range(len(table))]))
+    ids = table[ID].cast(pa.string())
+    if ids.null_count or pc.any(pc.equal(ids, "")).as_py():
+        raise UsageError(f"The table of items {path} has rows without an id; give every row one, or leave ids out.")
+    counts = pc.value_counts(ids)
+    twice = pc.filter(counts.field("values"), pc.greater(counts.field("counts"), 1))
+    if len(twice):
+        raise UsageError(f"The table of items {path} has the id {twice[0].as_py()!r} twice; ids must differ.")
+    return table.drop_columns([ID]).add_column(0, ID, ids)

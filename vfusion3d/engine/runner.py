@@ -1,57 +1,83 @@
-"""Running a plan over a store in this process."""
+"""Running a plan over a store: in this process, or by the executor ray."""
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass
+import contextlib
 
-import pyarrow as pa
-from tqdm import tqdm
-
+from vfusion3d.engine.journal import Entries, read_entries
 from vfusion3d.engine.plan import Plan
-from vfusion3d.engine.stage import ERROR
+from vfusion3d.engine.progress import Progress
 from vfusion3d.engine.store import Store
+from vfusion3d.engine.summary import write_summary
+from vfusion3d.engine.worker import UnitSummary, Worker
+from vfusion3d.errors import OutputError, UsageError
+
+EXECUTORS = ("local", "ray")
 
 
-@dataclass
-class UnitSummary:
-    """What a step did of a unit now."""
+def run(
+    plan: Plan, store: Store, quiet: bool = False, retry_failed: bool = False, executor: str = "local"
+) -> list[UnitSummary]:
+    """Do what is missing, and write ``report.json`` and ``dead_letters.csv`` into the store's folder.
 
-    done: int = 0
-    failed: int = 0
-
-
-def run(plan: Plan, store: Store, quiet: bool = False) -> list[UnitSummary]:
-    """Do what is missing, one stage after another, so that one model is loaded at a time.
+    Several runs may work on one store, on one machine or on several that see its folder: each takes units that no
+    other has, and ends when all are done.
 
     Args:
         plan: The stages.
         store: What there is.
-        quiet: No progress bars.
+        quiet: No progress bar.
+        retry_failed: Items that failed before are done again.
+        executor: ``local``: in this process, one stage after another, so that one model is loaded at a time; ``ray``:
+            all stages at once, each in its actors (`vfusion3d.engine.ray_runner`).
 
     Returns:
         What each step did now.
+
+    Raises:
+        UsageError: if there is no such executor, or a stage cannot be used as it is.
+        OutputError: if the disk says no; what was done before is kept.
     """
-    totals = []
-    for number, step in enumerate(plan.steps):
-        total = UnitSummary()
-        with tqdm(total=len(store.items), desc=step.stage.name, unit="item", file=sys.stderr, disable=quiet) as bar:
-            for unit in range(store.units):
-                summary = run_unit(plan, number, store, unit)
-                total.done, total.failed = total.done + summary.done, total.failed + summary.failed
-                bar.update(len(store.unit_items(unit)))
-        totals.append(total)
+    if executor not in EXECUTORS:
+        raise UsageError(f"Argument `executor` must be one of {', '.join(EXECUTORS)}, but got {executor!r}.")
+    try:
+        if executor == "ray":
+            from vfusion3d.engine.ray_runner import run_on_ray
+
+            totals = run_on_ray(plan, store, quiet, retry_failed)
+        else:
+            totals = _run_here(plan, store, quiet, retry_failed)
+    except BaseException:
+        with contextlib.suppress(OutputError):  # what stopped the run says more
+            write_summary(plan, store)
+        raise
+    write_summary(plan, store)
     return totals
 
 
-def run_unit(plan: Plan, step: int, store: Store, unit: int) -> UnitSummary:
-    """Do what a step has yet to do of a unit, and keep it."""
-    todo = store.missing(plan, step, unit)
-    if not len(todo):
-        return UnitSummary()
-    one = plan.steps[step]
-    batches = [one.stage(todo.slice(start, one.batch_size)) for start in range(0, len(todo), one.batch_size)]
-    results = pa.concat_tables(batches)
-    store.add(plan, step, unit, results)
-    failed = len(results) - results[ERROR].null_count
-    return UnitSummary(len(results) - failed, failed)
+def _run_here(plan: Plan, store: Store, quiet: bool, retry_failed: bool) -> list[UnitSummary]:
+    totals = [UnitSummary() for _ in plan.steps]
+    with Progress(plan, store, quiet) as progress:
+        for step, total in enumerate(totals):
+            store.sweep(plan, step)
+            entries = read_entries(store.step_folder(plan, step))
+            worker = Worker(plan, step, store, retry_failed)
+            elsewhere = []
+            for wait, units in ((False, range(store.units)), (True, elsewhere)):
+                for unit in units:
+                    if is_settled(plan, step, store, unit, entries, retry_failed):
+                        progress.update(step, unit, UnitSummary())
+                    elif (did := worker.do(unit, wait)) is None:
+                        elsewhere.append(unit)
+                    else:
+                        total += did
+                        progress.update(step, unit, did)
+    return totals
+
+
+def is_settled(plan: Plan, step: int, store: Store, unit: int, entries: Entries, retry_failed: bool = False) -> bool:
+    """Whether a step's journal says that nothing of a unit is missing."""
+    entry = entries.latest.get(unit)
+    if entry is None or entry.left or (retry_failed and entry.errors):
+        return False
+    return entry.state == store.digest(plan, step, unit)

@@ -84,7 +84,10 @@ class Stage(ABC):
         wanted = [name for name in (ID, *self.reads, *self.optional) if name in batch.column_names]
         rows = batch.select(wanted).to_pylist()
         sound = [row for row, error in zip(rows, errors, strict=True) if error is None]
-        results = iter(self.process(sound) if sound else ())
+        answers = self.process(sound) if sound else ()
+        if len(answers) != len(sound):
+            raise RuntimeError(f"The stage {self.name} gave {len(answers)} results for {len(sound)} items.")
+        results = iter(answers)
         columns: dict[str, list[Any]] = {name: [None] * len(rows) for name in self.writes}
         for place, error in enumerate(errors):
             if error is not None:
@@ -106,10 +109,16 @@ class Stage(ABC):
 
         Args:
             inputs: Fingerprints of the stages that write what this one reads, by column.
+
+        Raises:
+            UsageError: if a setting is no plain data.
         """
         read = {name: inputs[name] for name in (*self.reads, *self.optional) if name in inputs}
         document = {"name": self.name, "version": self.version, "settings": self.settings, "reads": read}
-        text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+        try:
+            text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+        except TypeError as error:
+            raise UsageError(f"The stage {self.name} has settings that are no plain data ({error}).") from error
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
