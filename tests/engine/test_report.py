@@ -75,8 +75,8 @@ def cells(page, start):
 
 
 def test_stages_failures_and_keep_rates(written):
-    assert cells(written, "film")[:5] == ["film", "", "15", "5", "0"]
-    assert cells(written, "keep")[:5] == ["keep", "quality &gt; 0.4", "8", "0", "12"]
+    assert cells(written, "film")[:6] == ["film", "–", "15", "5", "0", "0"]
+    assert cells(written, "keep")[:6] == ["keep", "quality &gt; 0.4", "8", "0", "12", "0"]
     reasons = written[written.index("<h2>Failures") : written.index("<h2>Keep")]
     assert reasons.count("<tr>") == 2 and "5" in reasons  # one kind, whatever the prompt
     assert cells(written, "all") == ["all", "53.3% of 15", "40.0% of 20"]

@@ -9,6 +9,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from vfusion3d.data.query import parse_query
 from vfusion3d.engine.page import Page, strip
 from vfusion3d.engine.plan import Plan
 from vfusion3d.engine.stage import ERROR, ID, item_seed
-from vfusion3d.engine.store import Store
+from vfusion3d.engine.store import Store, chosen
+from vfusion3d.engine.summary import summarise
 from vfusion3d.outputs import write_atomically
 
 ORBITS = 8
 """Orbits on each contact sheet."""
 _REASONS, _CATEGORIES, _VALUES = 12, 30, 12  # at most so many rows of a table
+_ALL, _END = "all", "kept to the end"
 
 
 def write_report(
@@ -61,9 +64,10 @@ def add_run(page: Page, plan: Plan, store: Store, category: str = "category", le
         level: Of the sections' headings.
     """
     page.level = level
-    kept = _add_stages(page, plan, store)
-    _add_failures(page, plan, store)
-    _add_keep_rates(page, plan, store, category, kept)
+    summary, letters = summarise(plan, store)
+    _add_stages(page, store, summary["stages"])
+    _add_failures(page, letters)
+    _add_keep_rates(page, plan, store, category)
     _add_histograms(page, plan, store)
     _add_orbits(page, plan, store)
     _add_configuration(page, plan, store)
@@ -71,28 +75,13 @@ def add_run(page: Page, plan: Plan, store: Store, category: str = "category", le
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------
-def _add_stages(page: Page, plan: Plan, store: Store) -> list[set[str]]:
-    """The table of stages; returns the ids with a result of each."""
-    rows, done = [], []
-    for number, step in enumerate(plan.steps):
-        sound: set[str] = set()
-        failed = 0
-        for unit in range(store.units):
-            results = store.results(plan, number, unit, ())
-            if results is not None:
-                good = results.filter(pc.field(ERROR).is_null())
-                sound.update(good[ID].to_pylist())
-                failed += len(results) - len(good)
-        done.append(sound)
-        rest = len(store.items) - len(sound) - failed
-        rows.append([step.stage.name, step.where or "", len(sound), failed, rest, plan.fingerprints[number]])
+def _add_stages(page: Page, store: Store, stages: Sequence[Mapping[str, Any]]) -> None:
     page.heading("Stages")
-    page.text(f"{len(store.items):,} items in {store.units:,} units of {store.unit}.")
-    page.table(["stage", "only where", "done", "failed", "without", "fingerprint"], rows)
-    page.text(
-        "Without: not let in by the condition, or waiting for an earlier stage that failed or has not come to it.", True
-    )
-    return done
+    page.text(f"{store.rows:,} items in {store.units:,} units of {store.unit}.")
+    names = ("name", "where", "done", "failed", "skipped", "left", "items_per_second", "gpu_hours", "fingerprint")
+    header = ["stage", "only where", "done", "failed", "skipped", "left", "items a second", "GPU hours", "fingerprint"]
+    page.table(header, [[stage[name] for name in names] for stage in stages])
+    page.text("Skipped: not let in by a condition, or without what an earlier stage failed to make.", True)
 
 
 def reason_kind(reason: str) -> str:
@@ -105,59 +94,53 @@ def reason_kind(reason: str) -> str:
     return re.sub(r"'[^']*'|\"[^\"]*\"|\b\d+(?:[.,]\d+)*", "…", reason)
 
 
-def _add_failures(page: Page, plan: Plan, store: Store) -> None:
+def _add_failures(page: Page, letters: Sequence[tuple[str, str, str]]) -> None:
+    """Dead letters by stage and kind of reason, the most frequent first."""
     counts: Counter[tuple[str, str]] = Counter()
     example: dict[tuple[str, str], tuple[str, str]] = {}
-    for number, step in enumerate(plan.steps):
-        for unit in range(store.units):
-            results = store.results(plan, number, unit, ())
-            for row in () if results is None else results.filter(pc.field(ERROR).is_valid()).to_pylist():
-                kind = (step.stage.name, reason_kind(row[ERROR]))
-                counts[kind] += 1
-                example.setdefault(kind, (row[ID], row[ERROR]))
+    for item, stage, reason in letters:
+        kind = (stage, reason_kind(reason))
+        counts[kind] += 1
+        example.setdefault(kind, (item, reason))
     if not counts:
         return
     page.heading("Failures")
     rows = [[stage, count, *example[stage, kind]] for (stage, kind), count in counts.most_common(_REASONS)]
     page.table(["stage", "items", "for example", "reason"], rows)
     if len(counts) > _REASONS:
-        page.text(f"{len(counts) - _REASONS} rarer reasons are left out.", True)
+        page.text(f"{len(counts) - _REASONS} rarer reasons are left out; dead_letters.csv has all.", True)
 
 
-def _add_keep_rates(page: Page, plan: Plan, store: Store, category: str, done: Sequence[set[str]]) -> None:
+def _add_keep_rates(page: Page, plan: Plan, store: Store, category: str) -> None:
     """How many items got through each condition, and to the end; overall and by category."""
     if not plan.steps:
         return
-    known = {*store.items.column_names, *plan.owners}
-    columns = [category] if category in known else []
-    tallies: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
+    known, end = _columns(plan, store), len(plan.steps)
     groups: Counter[str] = Counter()
+    tallies: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
     conditions = {f"{step.stage.name}: {step.where}": step.where for step in plan.steps if step.where}
+    used = {where: parse_query(where, known)[1] for where in conditions.values()}
+    last = next(iter(plan.steps[-1].stage.writes))
     for unit in range(store.units):
-        names = store.table(plan, len(plan.steps), unit, columns)
-        group = {
-            row[ID]: "–" if not columns or row[category] is None else str(row[category]) for row in names.to_pylist()
+        table = store.table(plan, end, unit, {category, last, *chain.from_iterable(used.values())} & known.keys())
+        names = [str(name) for name in table[category].to_pylist()] if category in known else [""] * len(table)
+        groups.update(names)
+        through = {label: chosen(table, where).to_pylist() for label, where in conditions.items()}
+        judged = {
+            label: np.logical_and.reduce([table[name].is_valid().to_numpy() for name in sorted(used[where])])
+            for label, where in conditions.items()
         }
-        groups.update(group.values())
-        for label, where in conditions.items():
-            expression, used = parse_query(where, known)
-            table = store.table(plan, len(plan.steps), unit, used)
-            for name in used:
-                table = table.filter(pc.field(name).is_valid())
-            let_in = set(table.filter(expression)[ID].to_pylist())
-            for item in table[ID].to_pylist():
-                for key in {"all", group[item]}:
-                    tallies[label][key][0] += item in let_in
-                    tallies[label][key][1] += 1
-        for item, name in group.items():
-            for key in {"all", name}:
-                tallies["kept to the end"][key][0] += item in done[-1]
-                tallies["kept to the end"][key][1] += 1
+        through[_END], judged[_END] = table[last].is_valid().to_pylist(), np.ones(len(table), bool)
+        for label in through:
+            for name, kept, counts in zip(names, through[label], judged[label], strict=True):
+                for key in ((label, _ALL), (label, name)):
+                    tallies[key][0] += bool(kept)
+                    tallies[key][1] += bool(counts)
     page.heading("Keep rates")
-    shown = ["all", *(name for name, _ in groups.most_common(_CATEGORIES))] if columns else ["all"]
-    labels = [*conditions, "kept to the end"]
-    rows = [[name, *(_share(*tallies[label][name]) for label in labels)] for name in shown]
-    page.table([category if columns else "items", *labels], rows)
+    shown = [_ALL, *(name for name, _ in groups.most_common(_CATEGORIES))] if category in known else [_ALL]
+    labels = [*conditions, _END]
+    rows = [[name, *(_share(*tallies[label, name]) for label in labels)] for name in shown]
+    page.table([category if category in known else "items", *labels], rows)
 
 
 def _share(kept: int, judged: int) -> str | None:
@@ -166,7 +149,7 @@ def _share(kept: int, judged: int) -> str | None:
 
 def _add_histograms(page: Page, plan: Plan, store: Store) -> None:
     """Numbers as histograms, words and yes or no as counts."""
-    kinds = {**dict(zip(store.items.schema.names, store.items.schema.types, strict=True)), **_written(plan)}
+    kinds = _columns(plan, store)
     plots, words = [], []
     for name, kind in kinds.items():
         if name == ID:
@@ -188,8 +171,12 @@ def _add_histograms(page: Page, plan: Plan, store: Store) -> None:
         page.table(["column", "value", "items"], words)
 
 
-def _written(plan: Plan) -> dict[str, pa.DataType]:
-    return {name: kind for step in plan.steps for name, kind in step.stage.writes.items()}
+def _columns(plan: Plan, store: Store) -> dict[str, pa.DataType]:
+    """All columns: the items', then the stages' in order."""
+    columns = {field.name: field.type for field in store.items.schema}
+    for step in plan.steps:
+        columns.update(step.stage.writes)
+    return columns
 
 
 def _column(plan: Plan, store: Store, unit: int, name: str) -> pa.ChunkedArray:
@@ -205,7 +192,7 @@ def _arrays(plan: Plan, store: Store, name: str) -> list[np.ndarray]:
 # -- pictures ----------------------------------------------------------------------------------------------------
 def _add_orbits(page: Page, plan: Plan, store: Store) -> None:
     """Contact sheets of a random sample and, where orbits were scored, of the best and the worst."""
-    known = {**dict(zip(store.items.schema.names, store.items.schema.types, strict=True)), **_written(plan)}
+    known = _columns(plan, store)
     films = [name for name, kind in known.items() if pa.types.is_list(kind) and pa.types.is_binary(kind.value_type)]
     stills = [name for name, kind in known.items() if pa.types.is_binary(kind)]
     if not films and not stills:
@@ -300,7 +287,7 @@ def _add_configuration(page: Page, plan: Plan, store: Store) -> None:
     """Settings, in full, and licences as far as items or stages name them."""
     page.heading("Configuration and licences")
     licences: Counter[tuple[str, str]] = Counter()
-    for name in filter(_is_licence, [*store.items.column_names, *_written(plan)]):
+    for name in filter(_is_licence, _columns(plan, store)):
         for unit in range(store.units):
             values = (value for value in _column(plan, store, unit, name).to_pylist() if value is not None)
             licences.update((name, str(value)) for value in values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 
 from vfusion3d.commands.nano.chain import Chain, Outcome, Progress
 from vfusion3d.commands.nano.objects import RENDERED, true_orbit
-from vfusion3d.commands.nano.video import RUN, model_size, orbit_steps, orbit_store, run_engine
+from vfusion3d.commands.nano.video import model_size, orbit_steps, orbit_store, run_engine
 from vfusion3d.data.randomness import hash_order
 from vfusion3d.data.shards import ShardSet
 from vfusion3d.engine.elevation import ElevationLabel
@@ -25,6 +26,7 @@ from vfusion3d.engine.pictures import encode_frames
 from vfusion3d.engine.plan import Plan, Step
 from vfusion3d.engine.planted import KINDS, plant
 from vfusion3d.engine.quality import QualityClassifier, QualityScore, threshold_for
+from vfusion3d.engine.quality_report import cross_validate, plot_calibration
 from vfusion3d.engine.stage import item_seed
 from vfusion3d.engine.store import Store
 from vfusion3d.outputs import atomic_file
@@ -90,33 +92,41 @@ def make_filter(chain: Chain, folder: Path, settings: Mapping[str, Any], progres
     """Train filter and elevation regressor; then score, filter, label and cut out all generated orbits."""
     labels = _features(chain, folder, lambda share: progress(0.4 * share))
     training = labels.filter(~pc.field("checked"))
+    # True orbits count as good examples where a failure was planted into them: as many of each.
     rated = training.filter((pc.field("kind") != TRUE) | pc.is_in(pc.field("id"), pa.array(_planted_ids(training))))
     tag = training[FEATURES][0].as_py()
-    classifier = QualityClassifier.train(_vectors(rated, "quality_features"), np.array(rated["good"].to_pylist()), tag)
-    generated = _vectors(training.filter(pc.field("kind") == GENERATED), "quality_features")
-    classifier = classifier.with_keep_rate(settings["keep"], classifier.decision(generated))
+    features, good = _vectors(rated, "quality_features"), np.array(rated["good"].to_pylist())
+    validated = cross_validate(features, good, tag)
+    generated = np.array([kind == GENERATED for kind in rated["kind"].to_pylist()])
+    report = validated.summary(settings["keep"])
+    classifier = replace(QualityClassifier.train(features, good, tag), report=report)
+    classifier = classifier.with_keep_rate(settings["keep"], validated.decisions[generated])
     classifier.save(folder / "quality")
+    plot_calibration(validated, classifier.threshold, folder / "calibration.png")
     true = training.filter(pc.field("kind") == TRUE)
     regressor = train_elevation(_vectors(true, "elevation_features"), true["elevation"].to_numpy(), tag)
     regressor.save(folder / "elevation")
     plan, store = engine_plan(chain)
     run_engine(plan, store, lambda share: progress(0.4 + 0.6 * share))
+    figures = {"ROC AUC of the filter, cross-validated": report["roc_auc"], **_filter_figures(plan, store, classifier)}
+    caption = "How the share of good orbits grows with the filter's decision value, on orbits it was not trained on."
+    return Outcome(figures, [_unseen(labels, classifier)], [["calibration.png", caption]])
+
+
+def _unseen(labels: pa.Table, classifier: QualityClassifier) -> dict[str, Any]:
+    """A table of what the filter does with the orbits that were set aside."""
     checked = labels.filter(pc.field("checked"))
     kept = classifier.decision(_vectors(checked, "quality_features")) >= classifier.threshold
-    kinds = checked["kind"].to_pylist()
-    by_kind = {
-        kind: [bool(k) for k, other in zip(kept, kinds, strict=True) if other == kind] for kind in (TRUE, *KINDS)
-    }
-    table = {
+    kinds = np.array(checked["kind"].to_pylist())
+    return {
         "title": "Orbits that the filter never saw: how many of each kind it keeps",
         "header": ["kind", "kept", "of"],
-        "rows": [[kind, sum(values), len(values)] for kind, values in by_kind.items()],
+        "rows": [[kind, int(kept[kinds == kind].sum()), int((kinds == kind).sum())] for kind in (TRUE, *KINDS)],
     }
-    return Outcome(_filter_figures(plan, store, classifier.threshold), [table])
 
 
 def _planted_ids(table: pa.Table) -> list[str]:
-    """True orbits that a failure was planted into: they weigh as much as the failures."""
+    """True orbits that a failure was planted into."""
     return [key.removesuffix("-bad") for key in table["id"].to_pylist() if key.endswith("-bad")]
 
 
@@ -153,13 +163,13 @@ def engine_plan(chain: Chain) -> tuple[Plan, Store]:
     return Plan(steps, store.items.column_names), store
 
 
-def _filter_figures(plan: Plan, store: Store, threshold: float) -> dict[str, Any]:
+def _filter_figures(plan: Plan, store: Store, classifier: QualityClassifier) -> dict[str, Any]:
     """Whether what was kept is nearer to the truth than what was dropped, and how far elevations are off."""
     names = ["quality", "oracle_psnr", "elevation", "true_elevation"]
     tables = [store.table(plan, len(plan.steps), unit, names) for unit in range(store.units)]
     rows = [row for row in pa.concat_tables(tables).to_pylist() if row["quality"] is not None]
-    kept = [row for row in rows if row["quality"] >= threshold]
-    dropped = [row for row in rows if row["quality"] < threshold]
+    kept = [row for row in rows if row["quality"] >= classifier.threshold]
+    dropped = [row for row in rows if row["quality"] < classifier.threshold]
     figures: dict[str, Any] = {"kept": len(kept), "dropped": len(dropped), "keep rate": len(kept) / max(1, len(rows))}
     for name, part in (("kept", kept), ("dropped", dropped)):
         scores = [row["oracle_psnr"] for row in part if row["oracle_psnr"] is not None]
@@ -177,9 +187,6 @@ def _filter_figures(plan: Plan, store: Store, threshold: float) -> dict[str, Any
 def make_shards(chain: Chain, folder: Path, settings: Mapping[str, Any], progress: Progress) -> Outcome:
     """Pack what was kept, with its rig, labels and licences."""
     plan, store = engine_plan(chain)
-    pack(store, plan, folder / "shards")
+    pack(plan, store, folder / "shards", quiet=True)
     shards = ShardSet(str(folder / "shards"))
     return Outcome({"items": len(shards), "columns": ", ".join(shards.columns)})
-
-
-__all__ = ["RUN", "engine_plan", "make_filter", "make_labels", "make_shards"]

@@ -12,8 +12,8 @@ LINKS = [
     Link(
         "objects",
         "Objects",
-        "Objects are rendered on orbits of 16 views: some to train on, some whose first view is a picture for the video "
-        "model, some for nothing but the benchmark.",
+        "Objects are rendered on orbits of 16 views: some to train on, some whose first view is a picture for the "
+        "video model, some for nothing but the benchmark.",
         0.5,
         (),
         make_objects,
@@ -39,8 +39,8 @@ LINKS = [
     Link(
         "labels",
         "Labels",
-        "In place of a person an oracle labels some orbits: good is what is near the true orbit where it is worst. True "
-        "orbits, and such with planted failures, join them.",
+        "In place of a person an oracle labels some orbits: good is what is near the true orbit where it is worst. "
+        "True orbits, and such with planted failures, join them.",
         0.3,
         ("objects", "video", "orbits"),
         make_labels,
@@ -48,8 +48,8 @@ LINKS = [
     Link(
         "filter",
         "Filter, elevation and masks",
-        "A support vector machine learns the labels, a small network the elevation of renders. Both look at features of "
-        "a few frames. What is good enough gets an elevation and masks.",
+        "A support vector machine learns the labels, a small network the elevation of renders. Both look at features "
+        "of a few frames. What is good enough gets an elevation and masks.",
         0.3,
         ("labels", "orbits", "video", "objects"),
         make_filter,
@@ -57,7 +57,7 @@ LINKS = [
     Link(
         "shards",
         "Shards",
-        "What was kept becomes a shard set: the frames with alpha, and a table with rig, elevation, quality and licences.",
+        "What was kept becomes a shard set: the frames with alpha, and tables with rig, elevation, quality, licences.",
         0.1,
         ("filter",),
         make_shards,

@@ -22,8 +22,8 @@ def write_page(chain: Chain) -> Path:
     page = Page("From procedural objects to a 3D reconstructor")
     outcomes = [(link, chain.outcome(link.name)) for link in chain.links]
     page.text(
-        "Every stage of the paper at small size: a video model learns to turn objects and makes orbits of pictures; the "
-        "good ones, labelled and cut out, pre-train a reconstructor, which renders of 3D objects fine-tune."
+        "Every stage of the paper at small size: a video model learns to turn objects and makes orbits of pictures; "
+        "the good ones, labelled and cut out, pre-train a reconstructor, which renders of 3D objects fine-tune."
     )
     done = {link.name: outcome for link, outcome in outcomes if outcome is not None}
     if "benchmark" in done:

@@ -43,7 +43,7 @@ FULL: dict[str, dict[str, Any]] = {
     "benchmark": {"views": 8},
 }
 
-_SMALL_MODEL = {"image_size": 32, "encoder_dim": 32, "transformer_dim": 32, "triplane_high": 16}
+_TINY = {"architecture": "tiny", "changes": None}
 SHORT: dict[str, dict[str, Any]] = {
     "objects": {"rendered": 8, "pictured": 8, "held_out": 2, "resolution": 32},
     "video": {
@@ -61,7 +61,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "pretrain": {
         "changes": {
             "trainer": {"max_epochs": 2},
-            "model": {"init_args": {"changes": _SMALL_MODEL, "patches": {"size": 8}, "losses": {"trunk": "squeeze"}}},
+            "model": {"init_args": {**_TINY, "patches": {"size": 8}, "losses": {"trunk": "squeeze"}}},
             "data": {"init_args": {"samples_per_epoch": 8, "resolution": 16, "val_fraction": 0.2}},
             "resolution": {"resolutions": [8, 16], "epochs": [1, 1]},
             "learning_rate": {"cycles": [1, 1]},

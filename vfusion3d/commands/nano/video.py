@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from vfusion3d.cameras import Rig
 from vfusion3d.commands.nano.chain import Chain, Outcome, Progress
 from vfusion3d.commands.nano.objects import PICTURED, RENDERED, categories, true_orbit
-from vfusion3d.commands.nano.settings import VIDEO_RECIPE, merged
+from vfusion3d.commands.nano.settings import VIDEO_RECIPE
 from vfusion3d.commands.nano.training import CHECKPOINTS, MODEL, PICTURES, fit
 from vfusion3d.data.shards import ShardSet
 from vfusion3d.engine.centre import CentrePicture
@@ -19,8 +20,9 @@ from vfusion3d.engine.orbits import ImageToOrbit
 from vfusion3d.engine.pictures import ReadImage, encode_frames
 from vfusion3d.engine.plan import Plan, Step
 from vfusion3d.engine.planted import OraclePsnr
-from vfusion3d.engine.runner import run_unit
+from vfusion3d.engine.runner import run
 from vfusion3d.engine.store import ITEMS, Store
+from vfusion3d.engine.worker import Worker
 from vfusion3d.preprocessing import rig_border
 from vfusion3d.video.trained import find_video_model, read_video_config, save_video_model
 
@@ -87,7 +89,7 @@ def orbit_store(chain: Chain) -> Store:
     folder = chain.folder("orbits")
     path = folder / RUN / ITEMS
     if path.exists():
-        return Store(folder / RUN, pa.parquet.read_table(path).replace_schema_metadata(), _UNIT)
+        return Store(folder / RUN, pq.read_table(path).replace_schema_metadata(), _UNIT)
     shards = ShardSet(str(chain.folder("objects") / PICTURED))
     size, rig = model_size(chain)
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
@@ -118,8 +120,10 @@ def orbit_steps(chain: Chain) -> list[Step]:
 
 
 def run_engine(plan: Plan, store: Store, progress: Progress) -> None:
-    """Do what is missing, a stage after the other."""
+    """Do what is missing, a stage after the other, unit by unit so that the chain's bar moves."""
     for number in range(len(plan.steps)):
+        worker = Worker(plan, number, store)
         for unit in range(store.units):
-            run_unit(plan, number, store, unit)
+            worker.do(unit, wait=True)
             progress((number + (unit + 1) / store.units) / len(plan.steps))
+    run(plan, store, quiet=True)  # nothing is left to do but to write its report
