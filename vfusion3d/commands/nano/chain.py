@@ -108,7 +108,7 @@ class Chain:
         todo = [link for link in self.links if self.outcome(link.name) is None]
         with tqdm(
             total=sum(link.minutes for link in todo),
-            bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed} elapsed, {remaining} left",
+            bar_format="{desc}{percentage:3.0f}%|{bar}| {elapsed} elapsed, {remaining} left",
             smoothing=0.0,  # the time left goes by all that was done, not by the last second
             file=sys.stderr,
             disable=quiet,

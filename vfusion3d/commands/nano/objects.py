@@ -18,6 +18,7 @@ from vfusion3d.data.randomness import hash_order
 from vfusion3d.data.scenes import TRANSFORMS
 from vfusion3d.data.shard_writer import Item, ShardWriter
 from vfusion3d.data.shards import ShardSet
+from vfusion3d.engine.page import strip
 from vfusion3d.engine.planted import centred_truth
 from vfusion3d.errors import InputImageError, UsageError
 from vfusion3d.preprocessing import centre_picture
@@ -42,9 +43,7 @@ def make_objects(chain: Chain, folder: Path, settings: Mapping[str, Any], progre
 
 
 def strip_of(shards: ShardSet, item: int) -> Image.Image:
-    """An item's orbit as `vfusion3d.engine.page.strip` draws it."""
-    from vfusion3d.engine.page import strip
-
+    """Some frames of an item's orbit in a row."""
     return strip(shards.members(item, range(int(shards.counts[item]))))
 
 
@@ -98,7 +97,7 @@ def _pack_meshes(folder: Path, settings: Mapping[str, Any], progress: Progress) 
     progress(0.8)
     left = [folders[place] for place in hash_order(path.name for path in folders)]
     for name in reversed(SETS):
-        count = round(_SHARES.get(name, 1) * len(folders)) if name in _SHARES else len(left)
+        count = round(_SHARES[name] * len(folders)) if name in _SHARES else len(left)
         chosen, left = left[:count], left[count:]
         writer = ShardWriter(folder / name)
         writer.write(scene_items(chosen, None, writer.keys, lambda path, error: print(error, file=sys.stderr)))

@@ -24,7 +24,7 @@ FULL: dict[str, dict[str, Any]] = {
     "shards": {},
     "pretrain": {
         "changes": {
-            "trainer": {"max_epochs": 24},
+            "trainer": {"max_epochs": 24, "check_val_every_n_epoch": 8},
             "model": {"init_args": {"patches": {"size": 16}}},
             "data": {"init_args": {"samples_per_epoch": 96, "resolution": 32, "val_fraction": 0.1}},
             "resolution": {"resolutions": [16, 20, 24, 28, 32], "epochs": [4, 4, 4, 4, 8]},
@@ -33,7 +33,7 @@ FULL: dict[str, dict[str, Any]] = {
     },
     "finetune": {
         "changes": {
-            "trainer": {"max_epochs": 8},
+            "trainer": {"max_epochs": 8, "check_val_every_n_epoch": 4},
             "data": {"init_args": {"samples_per_epoch": 160, "resolution": 64}},
             "model": {"init_args": {"patches": {"size": 24}}},
             "resolution": {"resolutions": [64], "epochs": [8]},
@@ -43,6 +43,10 @@ FULL: dict[str, dict[str, Any]] = {
     "benchmark": {"views": 8},
 }
 
+_SHORT_LOSS = {  # the smallest network, and the smallest patches that it takes
+    "losses": {"trunk": "squeeze"},
+    "patches": {"size": 32, "coarse_samples": 4, "fine_samples": 2},
+}
 _TINY = {"architecture": "tiny", "changes": None}
 SHORT: dict[str, dict[str, Any]] = {
     "objects": {"rendered": 8, "pictured": 8, "held_out": 2, "resolution": 32},
@@ -61,18 +65,18 @@ SHORT: dict[str, dict[str, Any]] = {
     "pretrain": {
         "changes": {
             "trainer": {"max_epochs": 2},
-            "model": {"init_args": {**_TINY, "patches": {"size": 8}, "losses": {"trunk": "squeeze"}}},
-            "data": {"init_args": {"samples_per_epoch": 8, "resolution": 16, "val_fraction": 0.2}},
-            "resolution": {"resolutions": [8, 16], "epochs": [1, 1]},
+            "model": {"init_args": {**_TINY, **_SHORT_LOSS}},
+            "data": {"init_args": {"samples_per_epoch": 4, "batch_size": 4, "resolution": 36, "val_fraction": 0.2}},
+            "resolution": {"resolutions": [32, 36], "epochs": [1, 1]},
             "learning_rate": {"cycles": [1, 1]},
         }
     },
     "finetune": {
         "changes": {
             "trainer": {"max_epochs": 1},
-            "model": {"init_args": {"patches": {"size": 16}, "losses": {"trunk": "squeeze"}}},
-            "data": {"init_args": {"samples_per_epoch": 8, "resolution": 32}},
-            "resolution": {"resolutions": [32], "epochs": [1]},
+            "model": {"init_args": _SHORT_LOSS},
+            "data": {"init_args": {"samples_per_epoch": 4, "batch_size": 4, "resolution": 36}},
+            "resolution": {"resolutions": [36], "epochs": [1]},
             "learning_rate": {"cycles": [1]},
         }
     },

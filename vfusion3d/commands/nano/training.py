@@ -72,7 +72,12 @@ def fit(recipe: str, changes: Mapping[str, Any], folder: Path, progress: Progres
             plugins=[WholeCheckpointIO()],
         )
         last = folder / CHECKPOINTS / "last.ckpt"
-        trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
+        try:
+            trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
+        except SystemExit as stop:
+            if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning turns it into exit code 1
+                raise KeyboardInterrupt from None
+            raise
     return trainer
 
 

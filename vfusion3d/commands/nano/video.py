@@ -105,7 +105,10 @@ def orbit_store(chain: Chain) -> Store:
             }
         )
     kinds = {"id": pa.string(), "file": pa.string(), "category": pa.string(), "true_elevation": pa.float64()}
-    return Store(folder / RUN, pa.Table.from_pylist(rows, pa.schema({**kinds, "truth": pa.list_(pa.binary())})), _UNIT)
+    items = pa.Table.from_pylist(rows, pa.schema({**kinds, "truth": pa.list_(pa.binary())}))
+    if items["category"].null_count == len(items):  # meshes
+        items = items.drop_columns(["category"])
+    return Store(folder / RUN, items, _UNIT)
 
 
 def orbit_steps(chain: Chain) -> list[Step]:
