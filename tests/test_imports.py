@@ -114,6 +114,7 @@ def test_import_is_light():
         ["export", "--help"],
         ["orbit", "--help"],
         ["licenses", "--help"],
+        ["nano", "--help"],
         ["generate", "--help"],
         ["label", "--help"],
         ["train-quality", "--help"],

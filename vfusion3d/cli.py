@@ -13,6 +13,7 @@ COMMANDS = {
     "render": "meshes to posed views",
     "generate": "prompts or pictures to labelled orbit videos: the data engine",
     "data": "convert, check and look at scene folders",
+    "nano": "the whole paper at small size, in one go: objects to video model to orbits to reconstructor",
     "export": "a training checkpoint to a model folder",
     "licenses": "what a data set or a model may be used for, and why",
     "label": "say which videos are good, in a browser",

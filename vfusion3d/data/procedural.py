@@ -29,10 +29,19 @@ def sample_object(seed: int, kind: str | None = None) -> ProceduralObjects:
     if kind is not None and kind not in KINDS:
         raise ValueError(f"Argument `kind` must be one of {tuple(KINDS)}, but got {kind!r}.")
     rng = Random(seed)
-    drawn = rng.choices(list(KINDS), weights=[weight for weight, _ in KINDS.values()])[0]
+    drawn = _draw_kind(rng)
     colours = palette(rng)
     paint, light, mirrored = surfaces(rng, colours), lighting(rng), rng.random() < 0.7
     return pack(assemble(kind or drawn, rng, colours), paint, light, mirrored)
+
+
+def object_kind(seed: int) -> str:
+    """What `sample_object` draws: one of `KINDS`."""
+    return _draw_kind(Random(seed))
+
+
+def _draw_kind(rng: Random) -> str:
+    return rng.choices(list(KINDS), weights=[weight for weight, _ in KINDS.values()])[0]
 
 
 def stack_objects(objects: list[ProceduralObjects]) -> ProceduralObjects:

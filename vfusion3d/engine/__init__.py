@@ -34,6 +34,10 @@ _PUBLIC = {
     "AestheticScore": "aesthetic",
     "PackSummary": "packing",
     "pack": "packing",
+    "write_report": "report",
+    "OraclePsnr": "planted",
+    "oracle_psnr": "planted",
+    "plant": "planted",
 }
 
 __all__ = sorted(_PUBLIC)
