@@ -25,7 +25,7 @@ LONG = "very " * 500_000 + "long"
 @pytest.mark.parametrize(
     ("name", "content", "ids", "prompts"),
     [
-        ("a.txt", "\ufeffa cup\r\n\n  an\u2028owl \n19", ["%08d" % k for k in range(3)], ["a cup", "an\u2028owl", "19"]),
+        ("a.txt", "\ufeffa\r\n\n  an\u2028owl \n19", [f"{k:08d}" for k in range(3)], ["a", "an\u2028owl", "19"]),
         ("a.csv", '\ufeffprompt,id\n"a, ""red""",007\n"two\nlines",8\n', ["007", "8"], ['a, "red"', "two\nlines"]),
         ("a.csv", f"prompt\n1984\n{LONG}\n", ["00000000", "00000001"], ["1984", LONG]),
         ("a.tsv", "id\tprompt\nx\ta, b\n", ["x"], ["a, b"]),
