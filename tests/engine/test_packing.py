@@ -164,7 +164,7 @@ def test_what_cannot_be_packed(made, video_model, tmp_path):
     store = Store(tmp_path / "run", items)
     with pytest.raises(UsageError, match="needs the column 'rgba_frames', but neither a stage of the plan nor the"):
         pack(half, store, tmp_path / "set", quiet=True)
-    with pytest.raises(UsageError, match="No item of the run in .* has masked frames and a rig yet"):
+    with pytest.raises(UsageError, match=r"No item of the run in .* has masked frames and a rig yet"):
         pack(plan(items, video_model), store, tmp_path / "set", quiet=True)
     assert not (tmp_path / "set").exists()
 
