@@ -114,9 +114,9 @@ def _pack_parser() -> ArgumentParser:
         "each picture is, for sets too large for folders or read over HTTP and S3. PNG files become lossless WebP, "
         "which is smaller and decodes faster; others are kept as they are. An interrupted run continues, and what is "
         "there already is skipped; the same scenes give the same bytes. "
-        "Examples: vfusion3d data pack scenes/ --output shards/; what is finished of a run of `vfusion3d generate`, with "
-        "its labels: vfusion3d data pack runs/engine --output shards/; without any file, what a video model would "
-        "make: vfusion3d data pack --procedural 64 --orbit --output shards/",
+        "Examples: vfusion3d data pack scenes/ --output shards/; what a run of `vfusion3d generate` has finished, with "
+        "its labels: vfusion3d data pack runs/engine --output shards/; without any file, what a video model makes: "
+        "vfusion3d data pack --procedural 64 --orbit --output shards/",
     )
     add = parser.add_argument
     add("scenes", nargs="*", metavar="SCENES", help="scene folders, or folders of such; or a run's folder")
