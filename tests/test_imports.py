@@ -42,10 +42,11 @@ MAY_IMPORT = {
     "outputs": {"errors"},
     "hub": {"errors"},
     "ray_session": {"errors"},
+    "licences": set(),
     "poly_data": set(),
     "cameras": {"errors"},
     "rendering": {"errors", "outputs", "alpha", "poly_data", "cameras"},
-    "data": {"errors", "outputs", "alpha", "cameras"},
+    "data": {"errors", "outputs", "alpha", "cameras", "licences"},
     "meshes": {"errors", "outputs", "poly_data", "cameras", "data", "ray_session"},  # into a scene folder
     "metrics": {"errors", "cameras"},
     "preprocessing": {"errors", "alpha", "cameras"},
@@ -112,6 +113,7 @@ def test_import_is_light():
         ["data", "pack", "--help"],
         ["export", "--help"],
         ["orbit", "--help"],
+        ["licenses", "--help"],
         ["generate", "--help"],
     ],
 )

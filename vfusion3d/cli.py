@@ -14,6 +14,7 @@ COMMANDS = {
     "generate": "prompts or pictures to labelled orbit videos: the data engine",
     "data": "convert, check and look at scene folders",
     "export": "a training checkpoint to a model folder",
+    "licenses": "what a data set or a model may be used for, and why",
     "recipes": "list the recipes that ship with the package, or show one",
 }
 TRAINING = {

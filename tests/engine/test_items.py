@@ -52,7 +52,7 @@ def test_tables(tmp_path, name, content, ids, prompts):
         ("a.csv", "prompt,prompt\na,b\n", "has the column 'prompt', twice; give it another name"),
         ("a.csv", "id,prompt\nx\n", r"cannot be read \(.*Expected 2 columns, got 1.*\); save it as UTF-8 text"),
         ("a.txt", "ein Bär".encode("latin-1"), r"cannot be read \(.*utf-8.*\); save it as UTF-8 text"),
-        ("a.csv", "prompt\nein Bär\n".encode("latin-1"), r"cannot be read \(.*UTF8.*\); save it as UTF-8 text"),
+        ("a.csv", "prompt\nein Bär\n".encode("latin-1"), r"cannot be read \(.*utf-8.*\); save it as UTF-8 text"),
         ("a.csv", "prompt\na cup\n".encode("utf-16"), "; "),
         ("a.jsonl", '{"prompt": "ein Bär"}\n'.encode("latin-1"), r"cannot be read \(.*\); save it as UTF-8 text"),
         ("a.parquet", "no parquet", r"cannot be read \(.*\)"),

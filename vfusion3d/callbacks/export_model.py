@@ -14,6 +14,7 @@ from vfusion3d import __version__
 from vfusion3d.callbacks.progress import output_folder, samples_seen
 from vfusion3d.models import TriplaneReconstructor
 from vfusion3d.training.export import export_model
+from vfusion3d.training.lineage import reconstructor_lineage
 from vfusion3d.training.model_card import TrainingFacts
 
 
@@ -54,6 +55,7 @@ class ExportModel(Callback):
             averaged=any(isinstance(callback, WeightAveraging) for callback in callbacks),
             figures={key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")},
             version=__version__,
+            lineage=reconstructor_lineage(pl_module.hparams, pl_module.model.config, pl_module.licences),
         )
         export_model(
             pl_module.model if state is None else _with_weights(pl_module.model, state),

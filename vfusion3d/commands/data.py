@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,12 +114,14 @@ def _pack_parser() -> ArgumentParser:
         "each picture is, for sets too large for folders or read over HTTP and S3. PNG files become lossless WebP, "
         "which is smaller and decodes faster; others are kept as they are. An interrupted run continues, and what is "
         "there already is skipped; the same scenes give the same bytes. "
-        "Examples: vfusion3d data pack scenes/ --output shards/; without any file, what a video model would make: "
+        "Examples: vfusion3d data pack scenes/ --output shards/; what a run of `vfusion3d generate` has finished, with "
+        "its labels: vfusion3d data pack runs/engine --output shards/; without any file, what a video model makes: "
         "vfusion3d data pack --procedural 64 --orbit --output shards/",
     )
     add = parser.add_argument
-    add("scenes", nargs="*", metavar="SCENES", help="scene folders, or folders of such")
+    add("scenes", nargs="*", metavar="SCENES", help="scene folders, or folders of such; or a run's folder")
     add("--output", required=True, metavar="DIR", help="the shard set's folder")
+    add("--where", metavar="TEXT", help="of a run, only items such as 'quality > 0 and mask_edge_frames == 0'")
     add("--procedural", type=int, metavar="N", help="instead of SCENES, draw N procedural objects on orbits")
     add(
         "--orbit",
@@ -469,6 +472,10 @@ def _pack(args: Any) -> int:
     for name, value in (("procedural", args.procedural), ("views", args.views), ("resolution", args.resolution)):
         if value is not None and value < 1:
             raise UsageError(f"Argument `{name}` must be at least 1, but got {value}.")
+    if len(args.scenes) == 1 and (Path(args.scenes[0]) / "stages").is_dir():
+        return _pack_run(args)
+    if args.where is not None:
+        raise UsageError("Argument `where` chooses items of a run; name a run's folder.")
     failed: dict[str, str] = {}
 
     def fail(folder: Path, error: SceneError) -> None:
@@ -512,6 +519,27 @@ def _pack(args: Any) -> int:
             f"`vfusion3d data inspect {writer.folder} --output sheet.png`."
         )
     return 0 if packed or there else 2
+
+
+def _pack_run(args: Any) -> int:
+    """What is finished of a run of the data engine."""
+    from vfusion3d.commands.generate import CONFIG, read_steps
+    from vfusion3d.engine import Plan, Store, pack
+
+    folder = Path(args.scenes[0])
+    if not (folder / CONFIG).is_file():
+        raise UsageError(f"The run {folder} has no {CONFIG}, so its stages are not known; name a folder of `generate`.")
+    store = Store.open(folder)
+    plan = Plan(read_steps(str(folder / CONFIG))[0], store.unit_items(0).column_names)
+    done = pack(plan, store, args.output, args.where, args.shard_size)
+    if args.json:
+        say(json.dumps({"output": str(args.output), **asdict(done)}))
+    else:
+        say(
+            f"{args.output}: {done.added} items packed, {done.items - done.added} there already, {len(done.labels)} "
+            f"tables of labels; look at them with `vfusion3d data inspect {args.output} --output sheet.png`."
+        )
+    return 0 if done.items else 2
 
 
 def _scenes(roots: list[str]) -> list[Path]:

@@ -40,6 +40,12 @@ class MixedDataModule(MultiViewDataModule):
         """Those of the longest module's epoch and of its siblings meanwhile."""
         return self._steps() * self.batch_size
 
+    @property
+    def licences(self) -> list[str] | None:
+        """Those of all modules; None if one does not tell."""
+        parts = [module.licences for module in self.modules]
+        return None if None in parts else sorted({text for part in parts for text in part or ()})
+
     def _steps(self) -> int:
         """Steps per epoch on one process: those of the longest module that knows its length."""
         fixed = [module for module in self.modules if module.requested_samples is not None] or self.modules

@@ -42,6 +42,11 @@ class MultiViewDataModule(LightningDataModule):
         """Samples per epoch over all processes; what schedules are computed from."""
         return self.samples_per_pass() if self.requested_samples is None else self.requested_samples
 
+    @property
+    def licences(self) -> list[str] | None:
+        """What the training data say of their licences, one text each; None if they do not tell."""
+        return None
+
     def test_dataloader(self) -> Any:
         """The validation set: `vfusion3d test` scores a checkpoint on it."""
         return self.val_dataloader()

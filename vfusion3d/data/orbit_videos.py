@@ -18,7 +18,7 @@ from vfusion3d.data.randomness import sample_generator, unit_noise
 from vfusion3d.data.rendered_module import split_scenes
 from vfusion3d.data.resize import area_resize
 from vfusion3d.data.shards import ShardSet
-from vfusion3d.data.views_dataset import Items, SceneItems, ViewsDataset
+from vfusion3d.data.views_dataset import Items, SceneItems, ViewsDataset, licence_texts
 from vfusion3d.errors import SceneError, UsageError
 
 _START_STREAM, _COLOUR_STREAM = 11, 12
@@ -197,6 +197,13 @@ class OrbitVideoDataModule(MultiViewDataModule):
             if len(items)
         ]
         self._train, self._validation = datasets[0], next(iter(datasets[1:]), None)
+
+    @property
+    def licences(self) -> list[str]:
+        """What the training scenes say of their licences."""
+        self.setup("fit")
+        assert self._train is not None
+        return licence_texts([self._train.items])
 
     def samples_per_pass(self) -> int:
         """One sample per training scene."""

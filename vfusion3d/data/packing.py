@@ -10,6 +10,7 @@ import torch
 
 from vfusion3d.alpha import straight_pixels
 from vfusion3d.cameras import MAX_ELEVATION, Cameras, Rig, fit_radius, fov_from_focal, orbit
+from vfusion3d.data.procedural import LICENCE as PROCEDURAL_LICENCE
 from vfusion3d.data.procedural import sample_objects
 from vfusion3d.data.randomness import sample_generator
 from vfusion3d.data.raycast import render
@@ -146,7 +147,7 @@ def procedural_items(
             "elevation": elevation,
             "prompt": "a procedural object",
             "seed": number,
-            "licence": "CC0-1.0",
+            "licence": PROCEDURAL_LICENCE,
             "source": "vfusion3d procedural",
         }
         yield Item(key, frames, (resolution, resolution), cameras if keep_cameras else None, columns)

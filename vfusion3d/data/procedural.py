@@ -12,6 +12,9 @@ from vfusion3d.data.materials import lighting, palette, surfaces
 from vfusion3d.data.parts import pack
 from vfusion3d.data.raycast import ProceduralObjects
 
+LICENCE = "CC0-1.0"
+"""Of procedural objects and pictures of them."""
+
 
 def sample_object(seed: int, kind: str | None = None) -> ProceduralObjects:
     """One object without a batch dimension, on the CPU.

@@ -12,7 +12,7 @@ from vfusion3d.cameras import Cameras, random_sphere
 from vfusion3d.data.batches import MultiViewBatch
 from vfusion3d.data.loading import EpochSampler, FixedEpochSampler, ResumableLoader
 from vfusion3d.data.module import MultiViewDataModule
-from vfusion3d.data.procedural import sample_object
+from vfusion3d.data.procedural import LICENCE, sample_object
 from vfusion3d.data.randomness import sample_generator, sample_seed, unit_noise
 from vfusion3d.data.raycast import ProceduralObjects, render
 from vfusion3d.data.solids import ball_points, inside_objects
@@ -105,6 +105,11 @@ class ProceduralDataModule(MultiViewDataModule):
 
     def _dataset(self, seed: int) -> ProceduralDataset:
         return ProceduralDataset(seed, self.views, self.elevation, self.fov, self.zoom)
+
+    @property
+    def licences(self) -> list[str]:
+        """Of procedural objects."""
+        return [LICENCE]
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Fresh objects in every epoch."""

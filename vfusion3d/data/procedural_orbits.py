@@ -13,7 +13,7 @@ from vfusion3d.data.loading import EpochSampler, FixedEpochSampler, ResumableLoa
 from vfusion3d.data.module import MultiViewDataModule
 from vfusion3d.data.orbit_videos import OrbitBatch, delivered_orbits
 from vfusion3d.data.packing import CAMERA_OFFSET, procedural_rig
-from vfusion3d.data.procedural import sample_object
+from vfusion3d.data.procedural import LICENCE, sample_object
 from vfusion3d.data.randomness import sample_generator, sample_seed
 from vfusion3d.data.raycast import ProceduralObjects, render
 from vfusion3d.errors import UsageError
@@ -106,6 +106,11 @@ class ProceduralOrbitDataModule(MultiViewDataModule):
     def endless(self) -> bool:
         """Whether no orbit comes twice, so that it is of no use to keep their latents."""
         return self.objects is None
+
+    @property
+    def licences(self) -> list[str]:
+        """Of procedural objects."""
+        return [LICENCE]
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Fresh objects in every epoch, or the same in another order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -80,6 +80,8 @@ class ShardWriter:
         output: The set's folder.
         rig: The rig of generated orbits, or None for renders with cameras of their own.
         shard_mib: A shard is full when it has this many MiB.
+        labelled: Columns of `COLUMNS` that the table does not have, because labels beside it say them.
+        made: What made the pictures, so that a folder is never filled with those of two makers.
 
     Raises:
         UsageError: if the folder holds a set with another rig.
@@ -94,11 +96,19 @@ class ShardWriter:
         ['items.parquet', 'shard-000000.tar']
     """
 
-    def __init__(self, output: str | os.PathLike[str], rig: Rig | None = None, shard_mib: float = 512.0) -> None:
+    def __init__(
+        self,
+        output: str | os.PathLike[str],
+        rig: Rig | None = None,
+        shard_mib: float = 512.0,
+        labelled: Collection[str] = (),
+        made: str | None = None,
+    ) -> None:
         if not shard_mib > 0:
             raise UsageError(f"Argument `shard_mib` must be positive, but got {shard_mib}.")
         self.folder, self.rig, self.limit = make_folder(os.fspath(output)), rig, int(shard_mib * 2**20)
-        self.schema = pa.schema([*COLUMNS.items(), *(() if rig else _CAMERAS)], metadata=metadata(rig))
+        columns = [column for column in COLUMNS.items() if column[0] not in labelled]
+        self.schema = pa.schema([*columns, *(() if rig else _CAMERAS)], metadata=metadata(rig, made))
         self._tables = self._finished()
         self.keys = {key for table in self._tables for key in table["key"].to_pylist()}
         """Keys of the items that are there already."""
@@ -115,8 +125,8 @@ class ShardWriter:
                 raise OutputError(f"The file {path} of an earlier run cannot be read ({error}); remove it.") from error
             if table.schema.metadata != self.schema.metadata or table.schema.names != self.schema.names:
                 raise UsageError(
-                    f"Output '{self.folder}' holds a shard set with another rig or other columns; choose another "
-                    "folder."
+                    f"Output '{self.folder}' holds a shard set with another rig, other columns or pictures that were "
+                    "made otherwise; choose another folder."
                 )
             tables.append(table.cast(self.schema))
         return tables

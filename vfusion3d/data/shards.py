@@ -5,8 +5,8 @@ A shard set is a folder, or its address, with
 - ``*.tar``: shards in WebDataset's naming, ``KEY.FRAME.webp``, frames as members of their own;
 - ``items.parquet``: one row per item with ``key``, ``shard``, ``offsets`` and ``sizes`` (bytes of each frame in the
   shard), ``height`` and ``width`` (pixels), for renders ``poses`` and ``intrinsics`` (numbers of all frames, one after
-  another), and columns to choose rows by: ``elevation`` (radians), ``prompt``, ``seed``, ``licence``, ``source``. The
-  `Rig` of generated orbits is in the file's metadata;
+  another), and columns to choose rows by: ``elevation`` (radians), ``prompt``, ``seed``, ``licence`` (one
+  statement a line), ``source``. The file's metadata has the version and the `Rig` of generated orbits;
 - ``labels-*.parquet``: columns added later (``quality``, ``elevation``, ``aesthetic``, ...), joined on ``key``;
   pictures are never rewritten.
 
@@ -21,7 +21,7 @@ import json
 import math
 import os
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
@@ -45,6 +45,8 @@ from vfusion3d.errors import MissingExtraError, ShardError, UsageError
 ITEMS = "items.parquet"
 LABELS = "labels-*.parquet"
 METADATA_KEY = b"vfusion3d"
+VERSION = 1
+"""Of what a set is; raised when older code could not read it rightly."""
 _REQUIRED = ("key", "shard", "offsets", "sizes")
 _PLACES = {*_REQUIRED[1:], "poses", "intrinsics"}  # columns that say where pictures and cameras are, not what they show
 _OPEN_FILES = 64
@@ -83,7 +85,7 @@ class ShardSet:
         self._connect()
         tables = self._tables()
         self._rows = self._choose(tables, query, order_by, limit, exclude)
-        self._load(tables, self._rows)
+        self._load(tables, self._rows, cameras)
         if cameras:
             self._check_cameras()
         if self.local:
@@ -259,7 +261,7 @@ class ShardSet:
                 table = table.append_column(column, labels[column].combine_chunks().take(place.combine_chunks()))
         return table
 
-    def _load(self, tables: dict[str, pq.ParquetFile], chosen: np.ndarray | None) -> None:
+    def _load(self, tables: dict[str, pq.ParquetFile], chosen: np.ndarray | None, cameras: bool) -> None:
         """Keep of the chosen rows what reading needs, as arrays rather than millions of objects."""
         file = tables[ITEMS]
         names = set(file.schema_arrow.names)
@@ -287,8 +289,9 @@ class ShardSet:
                     )
                 setattr(self, f"_{name}", values.reshape(-1, numbers))
         self._elevation: np.ndarray | None = None
-        if not self.has_poses:
-            if self.rig is None or "elevation" not in self._owner:
+        labelled = self.rig is not None and "elevation" in self._owner
+        if not self.has_poses and (cameras or labelled):
+            if not labelled:
                 lacks = "rig in its metadata" if self.rig is None else "column 'elevation'"
                 raise ShardError(
                     f"The file {self.location}/{ITEMS} has neither poses nor a {lacks}, so its cameras are unknown; "
@@ -379,6 +382,22 @@ class ShardSet:
         """The items' columns, labels included, one row per item."""
         table = self._attributes(self._tables(), set(self.columns))
         return table if self._rows is None else table.take(pa.array(self._rows))
+
+    def licences(self) -> Counter[str | None]:
+        """What the items say of their licences, and how many of them; read group by group: millions are not kept."""
+        file, counts = self._table(ITEMS), Counter[str | None]()
+        wanted = np.ones(file.metadata.num_rows, bool)
+        if self._rows is not None:
+            wanted[:] = False
+            wanted[self._rows] = True
+        if "licence" not in file.schema_arrow.names:
+            return Counter({None: int(wanted.sum())})
+        start = 0
+        for group in range(file.num_row_groups):
+            column = file.read_row_group(group, columns=["licence"])["licence"]
+            column, start = column.filter(pa.array(wanted[start : start + len(column)])), start + len(column)
+            counts.update({row["values"]: row["counts"] for row in column.value_counts().to_pylist()})
+        return counts
 
     # -- reading ---------------------------------------------------------------------------------------------
     def __len__(self) -> int:
@@ -495,15 +514,32 @@ def is_shard_set(location: str) -> bool:
     return "://" in location or os.path.exists(os.path.join(location, ITEMS))
 
 
-def metadata(rig: Rig | None) -> dict[bytes, bytes]:
-    """What a table of items says besides its rows."""
-    return {METADATA_KEY: json.dumps({"version": 1, "rig": None if rig is None else asdict(rig)}).encode()}
+def metadata(rig: Rig | None, made: str | None = None) -> dict[bytes, bytes]:
+    """What a table of items says besides its rows: the version, the rig and, if known, what made the pictures."""
+    content = {"version": VERSION, "rig": None if rig is None else asdict(rig), **({"made": made} if made else {})}
+    return {METADATA_KEY: json.dumps(content).encode()}
 
 
 def _rig(schema: pa.Schema, name: str) -> Rig | None:
+    """The rig that a table names; None also in one that another program wrote.
+
+    Raises:
+        ShardError: if the set is of another version, or the rig cannot be used.
+    """
+    ours = (schema.metadata or {}).get(METADATA_KEY)
+    if ours is None:
+        return None
     try:
-        content = json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}")).get("rig")
-        return None if content is None else Rig(**content)
+        content = json.loads(ours)
+        version, rig = content.get("version"), content.get("rig")
+        if version != VERSION:
+            raise ShardError(
+                f"The file {name} is of a shard set of version {version}, but this vfusion3d reads version {VERSION}; "
+                "pack the set again."
+            )
+        return None if rig is None else Rig(**rig)
+    except ShardError:
+        raise
     except (ValueError, TypeError, AttributeError) as error:
         raise ShardError(f"The rig in the metadata of {name} cannot be used ({error}).") from error
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, TypedDict
 
@@ -21,6 +22,7 @@ from vfusion3d.data.resize import area_resize
 from vfusion3d.data.scenes import Scene
 from vfusion3d.data.solids import ball_points, inside_hull
 from vfusion3d.errors import SceneError
+from vfusion3d.licences import NOT_RECORDED
 
 _VIEW_STREAM, _AUGMENTATION_STREAM, _POINT_STREAM = 4, 5, 9
 
@@ -45,6 +47,9 @@ class Items(Protocol):
 
     def pixels(self, item: int, views: Sequence[int]) -> list[np.ndarray]:
         """Some pictures of an item: uint8 ``[H, W, 4]`` each, RGBA with premultiplied alpha."""
+
+    def licences(self) -> Counter[str | None]:
+        """What the items say of their licences (None: nothing), and how many of them."""
 
 
 class SceneItems:
@@ -93,6 +98,16 @@ class SceneItems:
     def pixels(self, item: int, views: Sequence[int]) -> list[np.ndarray]:
         """Some pictures of a scene, premultiplied."""
         return [self.scenes[item].premultiplied(view) for view in views]
+
+    def licences(self) -> Counter[str | None]:
+        """What the scenes say of their licences, and how many of them."""
+        return Counter(scene.info.licence for scene in self.scenes)
+
+
+def licence_texts(sources: Iterable[Items]) -> list[str]:
+    """Everything that items say of their licences, each statement once, sorted."""
+    texts = {text for items in sources for text in items.licences()}
+    return sorted({line for text in texts for line in (text or NOT_RECORDED).splitlines()})
 
 
 class LoadedViews(TypedDict):

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from vfusion3d.data.batches import MultiViewBatch
 from vfusion3d.data.loading import EpochSampler, FixedEpochSampler, ResumableLoader
 from vfusion3d.data.module import MultiViewDataModule
-from vfusion3d.data.views_dataset import Items, LoadedViews, ViewsDataset, delivered
+from vfusion3d.data.views_dataset import Items, LoadedViews, ViewsDataset, delivered, licence_texts
 from vfusion3d.errors import UsageError
 
 
@@ -86,6 +86,11 @@ class ViewsDataModule(MultiViewDataModule):
     def samples_per_pass(self) -> int:
         """One sample per training item."""
         return sum(len(items) for items in self.split()[0])
+
+    @property
+    def licences(self) -> list[str]:
+        """What the training items say of their licences."""
+        return licence_texts(self.split()[0])
 
     def setup(self, stage: str) -> None:
         """Read tables and cameras; pictures are read on demand."""

@@ -18,6 +18,18 @@ _PUBLIC = {
     "summarise": "summary",
     "regenerate": "one_item",
     "RuleCaptionFilter": "captions",
+    "LMCaptionFilter": "caption_lm",
+    "ObjectCaptioner": "object_captions",
+    "TextToImage": "text_to_image",
+    "ReadImage": "pictures",
+    "CentrePicture": "centre",
+    "ImageToOrbit": "orbits",
+    "FrameMasks": "masks",
+    "MatchScore": "consistency",
+    "SfmCheck": "consistency",
+    "AestheticScore": "aesthetic",
+    "PackSummary": "packing",
+    "pack": "packing",
 }
 
 __all__ = sorted(_PUBLIC)

@@ -71,7 +71,7 @@ def run_on_ray(plan: Plan, store: Store, quiet: bool = False, retry_failed: bool
         chain = data.from_arrow([table.slice(start, size) for start in range(0, len(table), size)])
         cpus = _cpus(plan, ray)
         for number, step in enumerate(plan.steps):
-            chain = chain.map_batches(
+            chain = chain.map_batches(  # Ray Data spreads actors over the nodes, and restarts lost ones, by default
                 UnitActor,
                 fn_constructor_args=(plan, number, str(store.folder), retry_failed, os.getcwd()),
                 compute=data.ActorPoolStrategy(size=step.workers),
@@ -79,9 +79,6 @@ def run_on_ray(plan: Plan, store: Store, quiet: bool = False, retry_failed: bool
                 batch_format="pyarrow",
                 num_cpus=cpus,
                 num_gpus=step.gpus,
-                scheduling_strategy="SPREAD",
-                max_restarts=-1,
-                max_task_retries=-1,
             )
         with _quiet(data):
             for batch in chain.iter_batches(batch_size=None, batch_format="pyarrow"):

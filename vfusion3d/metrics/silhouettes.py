@@ -9,23 +9,25 @@ from torch import Tensor
 
 from vfusion3d.cameras import Cameras
 
-_WHITE = 0.03  # a channel farther than this from 1 is the object's
+WHITE_TOLERANCE = 0.03
+"""A channel farther than this from 1 is the object's."""
 _SIDE = 96  # masks are looked at with at most this many pixels a side, and the hull in as many points a side
 _SPAN = 1.1  # half its side: objects are in the unit sphere, but for a little
 
 
-def masks_on_white(frames: Tensor) -> Tensor:
+def masks_on_white(frames: Tensor, tolerance: float = WHITE_TOLERANCE) -> Tensor:
     """What is not white in pictures of objects on white, with its holes filled, since objects have white spots too.
 
     Args:
         frames: ``[..., 3, H, W]`` in [0, 1].
+        tolerance: How far from white a channel may be in the background.
 
     Returns:
         bool ``[..., H, W]``.
     """
     from scipy.ndimage import binary_fill_holes
 
-    marked = (1 - frames).amax(-3) > _WHITE
+    marked = (1 - frames).amax(-3) > tolerance
     flat = marked.flatten(0, -3).cpu().numpy() if marked.ndim > 2 else marked[None].cpu().numpy()
     filled = np.stack([binary_fill_holes(mask) for mask in flat])
     return torch.from_numpy(filled).to(frames.device).view(marked.shape)

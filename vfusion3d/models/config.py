@@ -25,6 +25,8 @@ class ReconstructorConfig:
     """Name written into reports."""
     license: str = "unknown"
     """Licence of the weights; written into reports."""
+    lineage: tuple[str, ...] = ()
+    """One sentence for each licence that the weights come from: of what training started from, of the data."""
 
     encoder: EncoderKind = "dinov2"
     """``dinov2`` and ``dinov2_registers`` are transformers models, ``vit`` a small one with a convolutional stem."""

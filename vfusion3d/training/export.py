@@ -14,6 +14,7 @@ from vfusion3d.models import ReconstructorConfig, TriplaneReconstructor
 from vfusion3d.models.checkpoints import WEIGHTS
 from vfusion3d.outputs import carry_over, result_folder
 from vfusion3d.training.checkpoint_io import read_checkpoint
+from vfusion3d.training.lineage import LICENCES, reconstructor_lineage
 from vfusion3d.training.model_card import TrainingFacts, model_card
 
 RECIPE = "vfusion3d_recipe"
@@ -47,7 +48,8 @@ def export_model(
     Raises:
         OutputError: if the folder exists and may not be replaced, or cannot be written.
     """
-    changes: dict[str, Any] = {k: v for k, v in (("name", name), ("license", license)) if v is not None}
+    given = {"name": name, "license": license, "lineage": facts.lineage}
+    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     model.config = dataclasses.replace(model.config, **changes)
     folder = Path(folder)
     with result_folder(folder, overwrite, marker=WEIGHTS) as partial:
@@ -102,6 +104,7 @@ def load_trained(path: str, averaged: bool = True) -> tuple[TriplaneReconstructo
         steps=checkpoint.get("global_step"),
         averaged=has_average and averaged,
         version=about.get("version"),
+        lineage=reconstructor_lineage(settings, config, checkpoint.get(LICENCES)),
     )
     return model.eval(), facts
 

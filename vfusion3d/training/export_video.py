@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vfusion3d.cameras import Rig
 from vfusion3d.errors import CheckpointError
 from vfusion3d.training.checkpoint_io import read_checkpoint
+from vfusion3d.training.lineage import LICENCES, lineage
 from vfusion3d.training.video import VIDEO
-from vfusion3d.video.backbone import VideoBackbone
-from vfusion3d.video.registry import create_backbone, is_preset
+from vfusion3d.video.backbone import NO_LICENCE, VideoBackbone
+from vfusion3d.video.registry import backbone_class, create_backbone, is_preset
 from vfusion3d.video.trainable import choose_trainable, load_trainable_state, saved_name
 from vfusion3d.video.trained import UNKNOWN, VideoModelConfig
 
@@ -59,7 +61,6 @@ def load_trained_video(
         load_trainable_state(backbone, state)
     except CheckpointError as error:
         raise CheckpointError(f"The checkpoint {path} cannot be exported: {error}") from error
-    start = backbone.licence if from_preset else f"{about['source']}: {backbone.licence}"
     config = VideoModelConfig(
         backbone=about["backbone"],
         source=about["source"],
@@ -70,9 +71,24 @@ def load_trained_video(
         options=options,
         name=name or f"{about['backbone']}-orbit",
         licence=licence or UNKNOWN,
-        lineage=(start, "The licences of the training data were not recorded."),
+        lineage=video_lineage(about, checkpoint.get(LICENCES)),
         steps=checkpoint.get("global_step"),
         samples=checkpoint.get("samples_seen"),
         version=str(about.get("version", UNKNOWN)),
     )
     return backbone.eval(), config
+
+
+def video_lineage(about: Mapping[str, Any], licences: Iterable[str] | None) -> tuple[str, ...]:
+    """The `lineage` of a video model, and so of what it generates.
+
+    Args:
+        about: What a checkpoint says under `VIDEO`.
+        licences: As in `lineage`.
+    """
+    source = about["source"]
+    if is_preset(about["backbone"], source):
+        start = NO_LICENCE
+    else:  # checkpoints of older versions do not tell
+        start = f"{source}: {about.get('licence') or backbone_class(about['backbone']).licence}"
+    return lineage([start, *about.get("lineage", ())], licences)

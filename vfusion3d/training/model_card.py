@@ -33,6 +33,8 @@ class TrainingFacts:
     """The last validation's, by name (``val/psnr`` ...)."""
     version: str | None = None
     """Of vfusion3d, when the weights were saved."""
+    lineage: tuple[str, ...] | None = None
+    """One sentence for each licence that the weights come from (`vfusion3d.training.lineage`)."""
 
 
 def _start(settings: dict[str, Any]) -> str:
@@ -91,6 +93,7 @@ def model_card(model: TriplaneReconstructor, facts: TrainingFacts) -> str:
         f"| {name} | {value:.4g}{_UNITS.get(name.rpartition('/')[2], '')} |"
         for name, value in (facts.figures or {}).items()
     )
+    lineage = "".join(f"- {sentence}\n" for sentence in config.lineage) or f"{UNKNOWN}.\n"
     measured = f"The last validation while training:\n\n| | |\n|---|---|\n{figures}\n" if figures else f"{UNKNOWN}.\n"
     return f"""---
 {header.to_yaml()}
@@ -123,8 +126,10 @@ FOLDER is the folder of this file. Input pictures have {config.image_size} pixel
 ## Figures
 
 {measured}
+## What the weights come from
+
+{lineage}
 ## Not recorded
 
-Which objects were kept out of training, the licences of the training data, and how the model does on pictures unlike
-them: {UNKNOWN}.
+Which objects were kept out of training, and how the model does on pictures unlike them: {UNKNOWN}.
 """

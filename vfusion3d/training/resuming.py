@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from vfusion3d.errors import UsageError
+from vfusion3d.training.lineage import LICENCES
 
 _LAYOUT = "steps"  # key of a checkpoint
 _BATCHES, _EPOCHS = "epoch_loop.batch_progress", "epoch_progress"
@@ -58,16 +59,22 @@ class StepBoundary:
 
 
 class ResumableModule(LightningModule):
-    """A module that counts its samples, and whose checkpoints are of whole optimiser steps."""
+    """A module that counts its samples and knows their licences, and whose checkpoints are of whole optimiser steps."""
 
     def __init__(self) -> None:
         super().__init__()
         self.samples_seen = 0
         """Training samples seen by all processes; every schedule is a function of it."""
+        self.licences: list[str] | None = None
+        """What the data that it was trained on say of their licences; None if they do not tell."""
         self._boundary = StepBoundary()
 
     def on_train_start(self) -> None:
-        """Note where the run starts."""
+        """Note where the run starts, and what it is trained on."""
+        now = getattr(getattr(self.trainer, "datamodule", None), "licences", None)
+        # Data that do not tell leave all unknown, also what was known of the data before a resume.
+        known = self.licences if self.samples_seen else []
+        self.licences = None if None in (now, known) else list(dict.fromkeys([*(known or ()), *(now or ())]))
         self._boundary.reached(self.trainer, self.samples_seen)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -77,6 +84,7 @@ class ResumableModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the progress that the schedules depend on, as of the last whole step."""
         checkpoint["samples_seen"] = self.samples_seen
+        checkpoint[LICENCES] = self.licences
         self._boundary.save(self.trainer, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -86,6 +94,7 @@ class ResumableModule(LightningModule):
             UsageError: if a step would have another number of samples.
         """
         self.samples_seen = int(checkpoint["samples_seen"])
+        self.licences = checkpoint.get(LICENCES)
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
             self._boundary.load(self._trainer, checkpoint)
 

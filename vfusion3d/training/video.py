@@ -115,7 +115,7 @@ class VideoFineTuner(ResumableModule):
                 raise UsageError(f"Argument `{name}` must be in [0, 1], but got {chance}.")
         proposals = {"ray_channels": ray_channels, "joint_attention": joint_attention}
         options = {**(changes or {}), **{name: True for name, wanted in proposals.items() if wanted}}
-        start: dict[str, Any] = {"backbone": backbone, "source": source, "changes": options}
+        start: dict[str, Any] = {"backbone": backbone, "source": source, "changes": options, "lineage": []}
         if weights is None:
             self.backbone = create_backbone(backbone, source, **options)
         else:
@@ -140,7 +140,7 @@ class VideoFineTuner(ResumableModule):
         self._cache: LatentCache | None = None
         self._scores, self._still_scores = OrbitMetrics(), OrbitMetrics()
         self._sampled = 0
-        self._about = {**start, "train": train, "rank": rank}
+        self._about = {**start, "licence": self.backbone.licence, "train": train, "rank": rank}
         self.trained = frozenset(name for name, weight in self.named_parameters() if weight.requires_grad)
         """Names of the weights that are trained, which alone are in the state dict."""
         self.register_state_dict_post_hook(_leave_out_frozen)
@@ -382,6 +382,7 @@ def _trained_model(weights: str, train: Trained) -> tuple[VideoBackbone, dict[st
             f"Argument `train` is {train!r}, but {weights} was trained {config.train!r}: set it to that to go on."
         )
     start = {"backbone": config.backbone, "source": config.source, "changes": dict(config.options)}
+    start["lineage"] = [f"Started from {weights}: {config.licence}", *config.lineage]
     return load_video_model(weights), start
 
 

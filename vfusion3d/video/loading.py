@@ -56,7 +56,7 @@ def find_model(source: str, components: Sequence[str]) -> Path:
             f"{source} has no folder {missing[0]}/: give a model in diffusers' layout with {', '.join(components)}."
         )
     for name in components:
-        (_check_vocabulary if name == _TOKENIZER else _check_weights)(folder / name)
+        (_check_vocabulary if name == _TOKENIZER else check_weights)(folder / name)
     return folder
 
 
@@ -110,23 +110,23 @@ def load_component(folder: Path, component: str, kind: type[M], dtype: torch.dty
     Args:
         folder: As `find_model` returns it.
         component: Its name in there.
-        kind: Its class, a model of diffusers or transformers.
+        kind: Its class, a model of diffusers or transformers, or an ``Auto`` class of the latter.
         dtype: Of its weights, but for those that its class keeps in float32.
 
     Raises:
         CheckpointError: if it is of another class, or its weights are another architecture's.
     """
     path, name = folder / component, class_of(folder, component)
-    if name not in ("", kind.__name__):
+    if name not in ("", kind.__name__) and not kind.__name__.startswith("Auto"):
         raise CheckpointError(f"{path} holds a {name}, but a {kind.__name__} is needed: give a model that has one.")
     try:
-        with _silent():
+        with silent():
             model, info = kind.from_pretrained(  # type: ignore[attr-defined]
                 path, use_safetensors=True, local_files_only=True, output_loading_info=True, torch_dtype=dtype
             )
     except Exception as error:  # of many types, and over several lines
         raise CheckpointError(
-            f"The weights in {path} do not fit its config.json ({_first_sentence(error)}): give both of one model."
+            f"The weights in {path} do not fit its config.json ({first_sentence(error)}): give both of one model."
         ) from error
     wrong = {kind: sorted(map(str, info[f"{kind}_keys"])) for kind in ("missing", "unexpected", "mismatched")}
     if any(wrong.values()):
@@ -150,16 +150,17 @@ def load_tokenizer(folder: Path, kind: Any = CLIPTokenizer) -> Any:
         CheckpointError: if its files cannot be read.
     """
     try:
-        with _silent():
+        with silent():
             return kind.from_pretrained(folder / _TOKENIZER, local_files_only=True)
     except Exception as error:  # of many types
         raise CheckpointError(
-            f"{folder / _TOKENIZER} holds no {kind.__name__} that can be read ({_first_sentence(error)}): copy or "
+            f"{folder / _TOKENIZER} holds no {kind.__name__} that can be read ({first_sentence(error)}): copy or "
             "download it again."
         ) from error
 
 
-def _first_sentence(error: Exception) -> str:
+def first_sentence(error: Exception) -> str:
+    """What another library's error says, short and on one line."""
     return " ".join(str(error).split()).split(". ")[0][:250].rstrip(".")
 
 
@@ -169,7 +170,7 @@ def _check_vocabulary(path: Path) -> None:
         raise CheckpointError(f"{path} holds no vocab.json or tokenizer.json: copy or download it again.")
 
 
-def _check_weights(path: Path) -> None:
+def check_weights(path: Path) -> None:
     """Refuse a component whose weight files are not all there and whole; reads only where they begin.
 
     Raises:
@@ -206,7 +207,7 @@ def _weight_files(path: Path) -> Collection[Path]:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """Keep both libraries from printing what `load_component` says itself."""
     libraries: list[Any] = [diffusers_logging, transformers_logging]
     levels = [library.get_verbosity() for library in libraries]
