@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,9 @@ from tests.trainers import quiet_trainer
 from vfusion3d import cli
 from vfusion3d.callbacks import ExportModel
 from vfusion3d.data import ProceduralDataModule
-from vfusion3d.models import TriplaneReconstructor
+from vfusion3d.models import ReconstructorConfig, TriplaneReconstructor
 from vfusion3d.training import LossWeights, PatchSettings, ReconstructorTraining
+from vfusion3d.training.lineage import reconstructor_lineage
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +98,7 @@ def test_the_card_says_what_the_checkpoint_knows(run, tmp_path):
     ):
         assert f"| {row} |" in text
     assert "perceptual: 0.0" in text and "size: 8" in text  # losses and patches
+    assert "## What the weights come from\n\n- Training data: CC0-1.0\n" in text
     assert "Data, schedules: unknown." in text and "## Figures\n\nunknown." in text  # a run in Python has no recipe
 
 
@@ -106,6 +110,29 @@ def test_export_when_training_ends_equals_the_command(run, tmp_path):
     torch.testing.assert_close(weights(ours), weights(theirs))
     header, text = card(folder)
     assert header["license"] == "cc-by-4.0" and "| val/psnr | " in text and " dB |" in text
+    assert ours.config.lineage == theirs.config.lineage == ("Training data: CC0-1.0",)
+
+
+def test_what_it_may_be_used_for(run, capsys):
+    for path, kind, terms in (
+        (str(run / "run.ckpt"), "training checkpoint", "permissive"),
+        (str(run / "model"), "reconstructor", "attribution"),
+        ("nano", "reconstructor", "attribution"),
+    ):
+        assert cli.main(["licenses", path, "--json"]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        assert (answer["kind"], answer["terms"]) == (kind, terms)
+    assert cli.main(["licenses", str(run / "nothing")]) == 2
+    assert capsys.readouterr().err == (
+        f"vfusion3d licenses: The path {run / 'nothing'} does not exist: give a shard set, a run's folder, a model's "
+        "folder, a .ckpt file or scene folders.\n"
+    )
+    config = dataclasses.replace(ReconstructorConfig.preset("vfusion3d"), lineage=("Training data: CC-BY-4.0",))
+    assert reconstructor_lineage({"weights": "facebook/vfusion3d"}, config, None) == (
+        "Started from facebook/vfusion3d: CC-BY-NC-4.0",
+        "Training data: CC-BY-4.0",
+        "The licences of the training data were not recorded.",
+    )
 
 
 def test_only_an_earlier_export_is_replaced(run, tmp_path, capsys):
@@ -152,4 +179,5 @@ def test_checkpoints_of_older_versions(run, tmp_path):
     torch.save(saved, tmp_path / "run.ckpt")
     assert export(tmp_path, tmp_path / "model") == 0
     assert TriplaneReconstructor.from_pretrained(tmp_path / "model").config.field_dim == 8
+    assert TriplaneReconstructor.from_pretrained(tmp_path / "model").config.lineage == ("Training data: CC0-1.0",)
     assert "| vfusion3d | unknown |" in (tmp_path / "model" / "README.md").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.video.diffusers_folders import write_model
 from vfusion3d import OrbitGenerator, cli
 from vfusion3d.data import ProceduralOrbitDataModule
 from vfusion3d.training import VideoFineTuner
+from vfusion3d.training.export_video import video_lineage
 from vfusion3d.training.video import VIDEO
 from vfusion3d.video.trained import read_video_config
 
@@ -52,9 +54,31 @@ def test_what_was_trained_is_exported_and_generates(run, tmp_path, capsys):
     config = read_video_config(tmp_path / "last")
     assert (config.train, config.size, config.samples, config.steps) == ("temporal", 16, 2, 2)
     assert config.rig.frames == 2 and config.licence == "CC-BY-4.0"
-    assert config.lineage[0].startswith(f"{run / 'base'}: ") and "were not recorded" in config.lineage[1]
+    assert config.lineage[0].startswith(f"{run / 'base'}: ") and config.lineage[1] == "Training data: CC0-1.0"
     generate = OrbitGenerator.from_pretrained(tmp_path / "last", steps=1)
     assert generate(torch.rand(3, 16, 16)).shape == (2, 3, 16, 16)
+
+
+def test_what_it_may_be_used_for(run, tmp_path, capsys):
+    """Of a checkpoint, of what was exported, and of what was trained on from that."""
+    assert export(run / "run.ckpt", tmp_path / "model", "--license", "CC-BY-4.0") == 0
+    capsys.readouterr()
+    for path, kind, own in ((run / "run.ckpt", "training checkpoint", []), (tmp_path / "model", "video model", [1])):
+        assert cli.main(["licenses", str(path), "--json"]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        assert (answer["kind"], answer["terms"]) == (kind, "conditions")
+        assert [row["terms"] for row in answer["findings"]] == [
+            "conditions",
+            *["attribution" for _ in own],
+            "permissive",
+        ]
+        assert answer["findings"][0]["licence"] == "OpenRAIL-M" and str(run / "base") in answer["findings"][0]["says"]
+    further = VideoFineTuner(weights=str(tmp_path / "model"))
+    about = {**further._about}
+    assert video_lineage(about, ["CC-BY-NC-4.0"]) == (
+        *(f"{run / 'base'}: {further.backbone.licence}", f"Started from {tmp_path / 'model'}: CC-BY-4.0"),
+        *("Training data: CC0-1.0", "Training data: CC-BY-NC-4.0"),
+    )
 
 
 def test_what_cannot_be_exported_is_one_sentence(run, tmp_path, capsys):

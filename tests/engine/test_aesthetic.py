@@ -58,7 +58,7 @@ def test_without_weights_there_is_no_score(caplog):
 
 def test_other_weights_are_refused(clip, tmp_path):
     folder, path = clip[0], tmp_path / "mlp.safetensors"
-    with pytest.raises(CheckpointError, match="mlp.safetensors are not there"):
+    with pytest.raises(CheckpointError, match=r"mlp\.safetensors are not there"):
         AestheticScore(path)
     with pytest.raises(CheckpointError, match="are pickled, which could run code: convert them once"):
         AestheticScore(tmp_path / "sac+logos+ava1-l14-linearMSE.pth")
@@ -66,5 +66,5 @@ def test_other_weights_are_refused(clip, tmp_path):
     with pytest.raises(CheckpointError, match="are not the predictor's linear layers 768-1024-128-64-16-1"):
         AestheticScore(path)
     save_file(published(768), path)
-    with pytest.raises(CheckpointError, match="read features of 768 numbers, but .* makes 32; give the CLIP model"):
+    with pytest.raises(CheckpointError, match=r"read features of 768 numbers, but .* makes 32; give the CLIP model"):
         AestheticScore(path, str(folder), "cpu").load()

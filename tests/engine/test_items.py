@@ -25,7 +25,7 @@ LONG = "very " * 500_000 + "long"
 @pytest.mark.parametrize(
     ("name", "content", "ids", "prompts"),
     [
-        ("a.txt", "\ufeffa cup\r\n\n  an\u2028owl \n19", ["00000000", "00000001", "00000002"], ["a cup", "an\u2028owl", "19"]),
+        ("a.txt", "\ufeffa\r\n\n  an\u2028owl \n19", [f"{k:08d}" for k in range(3)], ["a", "an\u2028owl", "19"]),
         ("a.csv", '\ufeffprompt,id\n"a, ""red""",007\n"two\nlines",8\n', ["007", "8"], ['a, "red"', "two\nlines"]),
         ("a.csv", f"prompt\n1984\n{LONG}\n", ["00000000", "00000001"], ["1984", LONG]),
         ("a.tsv", "id\tprompt\nx\ta, b\n", ["x"], ["a, b"]),
@@ -52,7 +52,7 @@ def test_tables(tmp_path, name, content, ids, prompts):
         ("a.csv", "prompt,prompt\na,b\n", "has the column 'prompt', twice; give it another name"),
         ("a.csv", "id,prompt\nx\n", r"cannot be read \(.*Expected 2 columns, got 1.*\); save it as UTF-8 text"),
         ("a.txt", "ein Bär".encode("latin-1"), r"cannot be read \(.*utf-8.*\); save it as UTF-8 text"),
-        ("a.csv", "prompt\nein Bär\n".encode("latin-1"), r"cannot be read \(.*UTF8.*\); save it as UTF-8 text"),
+        ("a.csv", "prompt\nein Bär\n".encode("latin-1"), r"cannot be read \(.*utf-8.*\); save it as UTF-8 text"),
         ("a.csv", "prompt\na cup\n".encode("utf-16"), "; "),
         ("a.jsonl", '{"prompt": "ein Bär"}\n'.encode("latin-1"), r"cannot be read \(.*\); save it as UTF-8 text"),
         ("a.parquet", "no parquet", r"cannot be read \(.*\)"),

@@ -64,5 +64,5 @@ def test_weights_and_settings_are_the_fingerprint_and_places_are_not(video_model
 
 
 def test_a_model_that_is_not_there():
-    with pytest.raises(CheckpointError, match="Unknown video model './nothing': give"):
+    with pytest.raises(CheckpointError, match=r"Unknown video model './nothing': give"):
         ImageToOrbit("./nothing")

@@ -7,6 +7,8 @@ import random
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.engine.fakes import chain, contents
 from vfusion3d.engine import Plan, Store, run
 
@@ -25,8 +27,9 @@ def check(plan: Plan, count: int, folder: Path):
     """Every item is there once, or has said why not."""
     draw, double, picture = contents(plan, folder)
     assert len(draw) == len(set(draw["id"].to_pylist())) == count and draw["error"].null_count == count - 1
-    chosen = [row["id"] for row in draw.to_pylist() if row["number"] is not None and row["number"] > 10**18]
-    assert sorted(double["id"].to_pylist()) == sorted(picture["id"].to_pylist()) == sorted(chosen)
+    sound = [row for row in draw.to_pylist() if row["error"] is None]
+    assert picture["id"].to_pylist() == [row["id"] for row in sound]
+    assert double["id"].to_pylist() == [row["id"] for row in sound if row["number"] > 10**18]
     failed = len(picture) - picture["error"].null_count
     assert 0.02 < failed / len(picture) < 0.04 or count < 5000
     return failed
@@ -34,21 +37,22 @@ def check(plan: Plan, count: int, folder: Path):
 
 def test_ten_thousand_items_in_flat_memory(tmp_path):
     table, plan = chain(10_000, size=4096)
-    run(plan, Store(tmp_path, table.slice(0, 2_000), unit=250), quiet=True)
+    run(plan, Store(tmp_path, table.slice(0, 2_000), unit=500), quiet=True)
     peak_mib()
     before = peak_mib()
-    totals = run(plan, Store(tmp_path, table, unit=250), quiet=True)
+    totals = run(plan, Store(tmp_path, table, unit=500), quiet=True)
     grown = peak_mib() - before
     assert totals[0].done == 8_000 and check(plan, 10_000, tmp_path) > 200
     assert grown < 15  # MiB; the pictures have 35
 
 
+@pytest.mark.slow
 def test_processes_killed_at_random_lose_nothing(tmp_path):
-    table, plan = chain(300, seconds=0.002)
+    table, plan = chain(200, seconds=0.002)
     run(plan, Store(tmp_path / "a", table, unit=10), quiet=True)
     random.seed(0)
     folder, killed = Store(tmp_path / "b", table, unit=10), 0
-    for _ in range(8):  # two at a time share the work; they are killed in the midst of it
+    for _ in range(5):  # two at a time share the work; they are killed in the midst of it
         pair = [FORK.Process(target=run, args=(plan, Store(tmp_path / "b", table, unit=10), True)) for _ in range(2)]
         for process in pair:
             process.start()
@@ -59,6 +63,6 @@ def test_processes_killed_at_random_lose_nothing(tmp_path):
             killed += process.exitcode == -9
     assert killed > 2
     run(plan, folder, quiet=True)
-    check(plan, 300, tmp_path / "b")
+    check(plan, 200, tmp_path / "b")
     assert contents(plan, tmp_path / "b") == contents(plan, tmp_path / "a")
     assert not [path for path in folder.folder.rglob(".*") if path.name != ".claims"]

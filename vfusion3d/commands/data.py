@@ -114,8 +114,8 @@ def _pack_parser() -> ArgumentParser:
         "each picture is, for sets too large for folders or read over HTTP and S3. PNG files become lossless WebP, "
         "which is smaller and decodes faster; others are kept as they are. An interrupted run continues, and what is "
         "there already is skipped; the same scenes give the same bytes. "
-        "Examples: vfusion3d data pack scenes/ --output shards/; of a run of `vfusion3d generate`, what is finished, with "
-        "its labels: vfusion3d data pack runs/engine --output shards/; without any file, what a video model would make: "
+        "Examples: vfusion3d data pack scenes/ --output shards/; what a run of `vfusion3d generate` has finished, with "
+        "its labels: vfusion3d data pack runs/engine --output shards/; without any file, what a video model makes: "
         "vfusion3d data pack --procedural 64 --orbit --output shards/",
     )
     add = parser.add_argument

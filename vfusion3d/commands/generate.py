@@ -97,6 +97,16 @@ def run(args: Any) -> int:
     return 0 if args.plan or any(stage["done"] for stage in report["stages"]) else 2
 
 
+def config_parser() -> ArgumentParser:
+    """The parser of an engine configuration; `read_steps` builds the stages too."""
+    from vfusion3d.engine import Step
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--steps", type=list[Step], required=True)
+    parser.add_argument("--unit", type=int, default=64)
+    return parser
+
+
 def read_steps(config: str) -> tuple[list[Step], int, str]:
     """The steps of an engine configuration, the items of a unit, and the file itself.
 
@@ -107,14 +117,11 @@ def read_steps(config: str) -> tuple[list[Step], int, str]:
         UsageError: naming the key that cannot be used.
     """
     from vfusion3d.commands.arguments import one_line
-    from vfusion3d.engine import Step
 
     path = find_recipe(config) if config.startswith("recipes/") and not Path(config).is_file() else Path(config)
     if path is None or not path.is_file():
         raise UsageError(f"The configuration {config} does not exist; `vfusion3d recipes` lists those of the package.")
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--steps", type=list[Step], required=True)
-    parser.add_argument("--unit", type=int, default=64)
+    parser = config_parser()
     try:
         text = path.read_text(encoding="utf-8")
         if not text.strip():

@@ -5,8 +5,8 @@ A shard set is a folder, or its address, with
 - ``*.tar``: shards in WebDataset's naming, ``KEY.FRAME.webp``, frames as members of their own;
 - ``items.parquet``: one row per item with ``key``, ``shard``, ``offsets`` and ``sizes`` (bytes of each frame in the
   shard), ``height`` and ``width`` (pixels), for renders ``poses`` and ``intrinsics`` (numbers of all frames, one after
-  another), and columns to choose rows by: ``elevation`` (radians), ``prompt``, ``seed``, ``licence``, ``source``. The
-  `Rig` of generated orbits is in the file's metadata;
+  another), and columns to choose rows by: ``elevation`` (radians), ``prompt``, ``seed``, ``licence`` (one
+  statement a line), ``source``. The file's metadata has the version and the `Rig` of generated orbits;
 - ``labels-*.parquet``: columns added later (``quality``, ``elevation``, ``aesthetic``, ...), joined on ``key``;
   pictures are never rewritten.
 

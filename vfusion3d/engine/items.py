@@ -40,10 +40,10 @@ def read_items(path: str | os.PathLike[str], column: str = "prompt") -> pa.Table
         raise UsageError(f"The table of items {path} must be one of {', '.join(_KINDS)}.")
     try:
         table = _read(path, column)
+        names = Counter(table.column_names)
     except (UnicodeDecodeError, pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise UsageError(f"The table of items {path} cannot be read ({reason}); save it as UTF-8 text.") from error
-    names = Counter(table.column_names)
     if not len(table):
         raise UsageError(f"The table of items {path} is empty; give at least one.")
     if column not in names:
@@ -63,9 +63,12 @@ def _read(path: Path, column: str) -> pa.Table:
         return pq.read_table(path)
     if path.stat().st_size == 0:
         return pa.table({column: pa.array([], pa.string())})
-    if kind == ".txt":
-        with open(path, encoding="utf-8-sig") as file:
+    with open(path, encoding="utf-8-sig") as file:
+        if kind == ".txt":
             lines = [line.strip() for line in file]
+        while file.read(_BLOCK):  # pyarrow reads any bytes of .jsonl
+            pass
+    if kind == ".txt":
         return pa.table({column: pa.array([line for line in lines if line], pa.string())})
     if kind == ".jsonl":
         return pa.json.read_json(path, pa.json.ReadOptions(block_size=_BLOCK))

@@ -62,35 +62,41 @@ def run_on_ray(plan: Plan, store: Store, quiet: bool = False, retry_failed: bool
     data = import_ray("ray.data")
     totals = [UnitSummary() for _ in plan.steps]
     with ray_session() as ray, Progress(plan, store, quiet, parallel=True) as progress:
+        before: list[int] | None = None
         pending = list(_pending(plan, store, retry_failed, progress))
-        if not pending:
-            return totals
-        units = [{"unit": unit, _STOP: None} for unit in pending]
-        table = pa.Table.from_pylist(units, pa.schema([("unit", pa.int64()), (_STOP, pa.string())]))
-        size = -(-len(table) // _BLOCKS)
-        chain = data.from_arrow([table.slice(start, size) for start in range(0, len(table), size)])
-        cpus = _cpus(plan, ray)
-        for number, step in enumerate(plan.steps):
-            chain = chain.map_batches(
-                UnitActor,
-                fn_constructor_args=(plan, number, str(store.folder), retry_failed, os.getcwd()),
-                compute=data.ActorPoolStrategy(size=step.workers),
-                batch_size=1,
-                batch_format="pyarrow",
-                num_cpus=cpus,
-                num_gpus=step.gpus,
-                scheduling_strategy="SPREAD",
-                max_restarts=-1,
-                max_task_retries=-1,
-            )
-        with _quiet(data):
-            for batch in chain.iter_batches(batch_size=None, batch_format="pyarrow"):
-                for row in batch.to_pylist():
-                    _count(row, totals, progress)
+        while pending and pending != before:
+            for row in _stream(data, ray, plan, store, pending, retry_failed and before is None):
+                _count(row, totals, progress if before is None else None)
+            # A node may have seen what another one wrote only after its turn, as network file systems allow.
+            before, pending = pending, list(_pending(plan, store, False, None))
     return totals
 
 
-def _pending(plan: Plan, store: Store, retry_failed: bool, progress: Progress) -> Iterator[int]:
+def _stream(
+    data: Any, ray: Any, plan: Plan, store: Store, pending: list[int], retry_failed: bool
+) -> Iterator[dict[str, Any]]:
+    """Units through all steps; yields their counts."""
+    units = [{"unit": unit, _STOP: None} for unit in pending]
+    table = pa.Table.from_pylist(units, pa.schema([("unit", pa.int64()), (_STOP, pa.string())]))
+    size = -(-len(table) // _BLOCKS)
+    chain = data.from_arrow([table.slice(start, size) for start in range(0, len(table), size)])
+    cpus = _cpus(plan, ray)
+    for number, step in enumerate(plan.steps):
+        chain = chain.map_batches(  # Ray Data spreads actors over the nodes, and restarts lost ones, by default
+            UnitActor,
+            fn_constructor_args=(plan, number, str(store.folder), retry_failed, os.getcwd()),
+            compute=data.ActorPoolStrategy(size=step.workers),
+            batch_size=1,
+            batch_format="pyarrow",
+            num_cpus=cpus,
+            num_gpus=step.gpus,
+        )
+    with _quiet(data):
+        for batch in chain.iter_batches(batch_size=None, batch_format="pyarrow"):
+            yield from batch.to_pylist()
+
+
+def _pending(plan: Plan, store: Store, retry_failed: bool, progress: Progress | None) -> Iterator[int]:
     """Units that some step is not through with."""
     entries = []
     for step in range(len(plan.steps)):
@@ -98,7 +104,7 @@ def _pending(plan: Plan, store: Store, retry_failed: bool, progress: Progress) -
         entries.append(read_entries(store.step_folder(plan, step)))
     for unit in range(store.units):
         if all(is_settled(plan, step, store, unit, known, retry_failed) for step, known in enumerate(entries)):
-            for step in range(len(plan.steps)):
+            for step in range(len(plan.steps)) if progress else ():
                 progress.update(step, unit, UnitSummary())
         else:
             yield unit
@@ -123,7 +129,7 @@ def _cpus(plan: Plan, ray: Any) -> float:
     return math.floor(min(1.0, there.get("CPU", 1) / (2 * actors)) * 1000) / 1000
 
 
-def _count(row: dict[str, Any], totals: list[UnitSummary], progress: Progress) -> None:
+def _count(row: dict[str, Any], totals: list[UnitSummary], progress: Progress | None) -> None:
     """Add up what was done of a unit.
 
     Raises:
@@ -136,7 +142,8 @@ def _count(row: dict[str, Any], totals: list[UnitSummary], progress: Progress) -
         done, failed, seconds = row[str(step)]
         did = UnitSummary(int(done), int(failed), seconds)
         total += did
-        progress.update(step, row["unit"], did)
+        if progress:
+            progress.update(step, row["unit"], did)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ _CHUNK = 1 << 22
 
 def weights_identity(source: str | os.PathLike[str]) -> str:
     """What stands for weights in a stage's settings: ``sha256:...`` of a local file or of a folder's weight files and
-    JSON files, the name itself of what is on the Hugging Face hub.
+    JSON files, the name itself of what is on the Hugging Face hub (whatever revision that is).
 
     Raises:
         CheckpointError: if a file cannot be read.

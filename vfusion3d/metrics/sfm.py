@@ -55,8 +55,7 @@ def find_cameras(
         MissingExtraError: if pycolmap is not installed.
         VFusion3DError: if it refuses to run.
     """
-    if importlib.util.find_spec("pycolmap") is None:
-        raise MissingExtraError("Structure from motion needs pycolmap: pip install 'vfusion3d[sfm]'.")
+    require_pycolmap()
     height, width = frames.shape[-2:]
     scale = intrinsics.new_tensor([width, height, width, height])
     names = [f"{index:03d}.png" for index in range(len(frames))]
@@ -76,6 +75,16 @@ def find_cameras(
     poses = torch.tensor([result["poses"][name] for name in found], dtype=torch.float64).view(-1, 3, 4)
     indices = torch.tensor([names.index(name) for name in found], dtype=torch.int64)
     return FoundCameras(indices, poses[..., :3], result["points"])
+
+
+def require_pycolmap() -> None:
+    """See that `find_cameras` can run.
+
+    Raises:
+        MissingExtraError: if pycolmap is not installed.
+    """
+    if importlib.util.find_spec("pycolmap") is None:
+        raise MissingExtraError("Structure from motion needs pycolmap: pip install 'vfusion3d[sfm]'.")
 
 
 def _write_pictures(folder: Path, names: list[str], pixels: Tensor) -> None:
