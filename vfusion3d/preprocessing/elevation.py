@@ -89,7 +89,7 @@ class ElevationRegressor(nn.Module):
                 f"The elevation model was trained on vectors of {self.width} numbers, but got {features.shape[-1]}; "
                 "make them with the same settings."
             )
-        return self(features).double().numpy()  # type: ignore[no-any-return]
+        return self(features).double().clamp(0, MAX_ELEVATION).numpy()  # type: ignore[no-any-return]
 
     def check_kind(self, kind: str) -> None:
         """Refuse what it was not trained on.
