@@ -22,7 +22,7 @@ from vfusion3d.preprocessing.recentre import BORDER, recentre
 ELEVATION_FILES = "elevation"
 VIDEO, PICTURE = "video", "picture"
 HIDDEN = 256
-_BATCH = 256
+_BATCH, _DROPOUT = 256, 0.3
 _SIZE = 128  # pixels a side of a centred picture, for features that bring it to their own size
 _SETTINGS = ("features", "kinds", "model", "border", "report")
 _ARRAYS = ("mean", "scale", "first.weight", "first.bias", "second.weight", "second.bias")
@@ -66,9 +66,9 @@ class ElevationRegressor(nn.Module):
         """Elevations ``[N]`` in [0, pi/4] of features ``[N, width]``, 0.5 being the middle of the network's range."""
         return self.unbounded(features).clamp(0, MAX_ELEVATION)
 
-    def unbounded(self, features: Tensor) -> Tensor:
-        """What is clamped in `forward`; for training."""
-        hidden = torch.relu(self.first((features - self.mean) / self.scale))
+    def unbounded(self, features: Tensor, dropout: float = 0.0) -> Tensor:
+        """What is clamped in `forward`; in training a share of the hidden layer is dropped."""
+        hidden = torch.dropout(torch.relu(self.first((features - self.mean) / self.scale)), dropout, dropout > 0)
         return (self.second(hidden)[..., 0] + 0.5) * MAX_ELEVATION
 
     @torch.no_grad()
@@ -89,7 +89,7 @@ class ElevationRegressor(nn.Module):
                 f"The elevation model was trained on vectors of {self.width} numbers, but got {features.shape[-1]}; "
                 "make them with the same settings."
             )
-        return self(features).double().numpy()  # type: ignore[no-any-return]
+        return self(features).double().clamp(0, MAX_ELEVATION).numpy()  # type: ignore[no-any-return]
 
     def check_kind(self, kind: str) -> None:
         """Refuse what it was not trained on.
@@ -200,7 +200,7 @@ def train_elevation(
     steps: int | None = None,
     seed: int = 0,
 ) -> ElevationRegressor:
-    """Fit a regressor: AdamW on the mean squared error, a cosine schedule, dropout on the features.
+    """Fit a regressor: AdamW on the mean squared error, a cosine schedule, dropout.
 
     Args:
         features: ``[N, D]``; frames of one object one after another if there are several.
@@ -237,8 +237,8 @@ def train_elevation(
             for group in optimizer.param_groups:
                 group["lr"] = 1e-3 * 0.5 * (1 + math.cos(math.pi * step / steps))
             chosen = torch.randint(len(inputs), (batch,), generator=generator)
-            dropped = torch.dropout(inputs[chosen] - model.mean, 0.2, True) + model.mean
-            loss = ((model.unbounded(dropped) - targets[chosen]) / MAX_ELEVATION).square().mean()
+            said = model.unbounded(inputs[chosen], _DROPOUT)
+            loss = ((said - targets[chosen]) / MAX_ELEVATION).square().mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -36,7 +36,7 @@ def save_learned(
 
 def load_learned(
     folder: str | os.PathLike[str], name: str, settings: Sequence[str], arrays: Sequence[str]
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read a model.
 
     Args:
