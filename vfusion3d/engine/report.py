@@ -152,7 +152,7 @@ def _add_histograms(page: Page, plan: Plan, store: Store) -> None:
     kinds = _columns(plan, store)
     plots, words = [], []
     for name, kind in kinds.items():
-        if name == ID:
+        if name == ID or name.endswith("seed"):
             continue
         if pa.types.is_floating(kind) or pa.types.is_integer(kind):
             values = np.concatenate(_arrays(plan, store, name))
@@ -186,7 +186,7 @@ def _column(plan: Plan, store: Store, unit: int, name: str) -> pa.ChunkedArray:
 def _arrays(plan: Plan, store: Store, name: str) -> list[np.ndarray]:
     """A column of numbers by unit, NaN where there is none."""
     columns = (_column(plan, store, unit, name) for unit in range(store.units))
-    return [column.cast(pa.float64()).to_numpy().astype(np.float64) for column in columns]
+    return [column.cast(pa.float64(), safe=False).to_numpy().astype(np.float64) for column in columns]
 
 
 # -- pictures ----------------------------------------------------------------------------------------------------
