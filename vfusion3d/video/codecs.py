@@ -72,7 +72,7 @@ class PixelCodec(LatentCodec):
 
 
 class CosineCodec(LatentCodec):
-    """The low frequencies of blocks of pixels, finer in brightness than in colour, as JPEG keeps them; nothing to train.
+    """The low frequencies of blocks of pixels, finer in brightness than in colour, as in JPEG; nothing to train.
 
     A latent is a cosine transform of 4 x 4 pixels and their channels: of brightness 10 of 16 frequencies, of two
     differences of colour 3 each, all orthogonal. White is zero, so that an empty background is. What pictures have less

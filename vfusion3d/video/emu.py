@@ -75,8 +75,8 @@ class EmuBackbone(VideoBackbone):
 
     @classmethod
     def from_preset(cls, preset: str, **changes: Any) -> EmuBackbone:
-        """Random weights, whose temporal layers start as the identity, and text as bytes; ``nano`` predicts clean latents
-        of a `CosineCodec`, ``tiny`` has pixels as latents."""
+        """Random weights, whose temporal layers start as the identity, and text as bytes; ``nano`` predicts clean
+        latents of a `CosineCodec`, ``tiny`` has pixels for latents."""
         cls.check_options(changes)
         settings = cls.preset_of(preset)
         codec = preset_codec(preset, AutoencoderKL)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
 
 from vfusion3d.video.backbone import NO_LICENCE, Conditioning, VideoBackbone, check_text, told_cameras
-from vfusion3d.video.codecs import LatentCodec, PixelCodec, TemporalKLCodec
+from vfusion3d.video.codecs import LatentCodec, TemporalKLCodec
 from vfusion3d.video.diffusion import ElucidatedDiffusion
 from vfusion3d.video.encoders import ClipImage, ImageEncoder, PooledImage
 from vfusion3d.video.loading import announce_licence, find_model, load_component
@@ -84,11 +84,8 @@ class SvdBackbone(VideoBackbone):
 
     @classmethod
     def from_preset(cls, preset: str, **changes: Any) -> SvdBackbone:
-        """Random weights and no CLIP; ``nano`` predicts clean latents of a `CosineCodec`, ``tiny`` has pixels as latents.
-
-        Raises:
-            UsageError: as the base class.
-        """
+        """Random weights and no CLIP; ``nano`` predicts clean latents of a `CosineCodec`, ``tiny`` has pixels for
+        latents."""
         cls.check_options(changes)
         settings = cls.preset_of(preset)
         codec = preset_codec(preset, AutoencoderKLTemporalDecoder)
