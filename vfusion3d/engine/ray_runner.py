@@ -104,8 +104,9 @@ def _pending(plan: Plan, store: Store, retry_failed: bool, progress: Progress | 
         entries.append(read_entries(store.step_folder(plan, step)))
     for unit in range(store.units):
         if all(is_settled(plan, step, store, unit, known, retry_failed) for step, known in enumerate(entries)):
-            for step in range(len(plan.steps)) if progress else ():
-                progress.update(step, unit, UnitSummary())
+            if progress:
+                for step in range(len(plan.steps)):
+                    progress.update(step, unit, UnitSummary())
         else:
             yield unit
 

@@ -62,7 +62,7 @@ def _run_here(plan: Plan, store: Store, quiet: bool, retry_failed: bool) -> list
             store.sweep(plan, step)
             entries = read_entries(store.step_folder(plan, step))
             worker = Worker(plan, step, store, retry_failed)
-            elsewhere = []
+            elsewhere: list[int] = []
             for wait, units in ((False, range(store.units)), (True, elsewhere)):
                 for unit in units:
                     if is_settled(plan, step, store, unit, entries, retry_failed):

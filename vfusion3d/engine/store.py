@@ -90,8 +90,7 @@ class Store:
             with atomic_file(path) as file:
                 table = items.replace_schema_metadata({b"unit": str(unit).encode()})
                 pq.write_table(table, file, compression="zstd", row_group_size=_group_rows(unit))
-        self._open(Path(folder), unit, len(items))
-        self._items = items
+        self._open(Path(folder), unit, len(items), items)
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Store:
@@ -108,9 +107,8 @@ class Store:
         store._open(Path(folder), int((about.metadata or {}).get(b"unit", 64)), about.num_rows)
         return store
 
-    def _open(self, folder: Path, unit: int, rows: int) -> None:
-        self.folder, self.unit, self.rows = folder, unit, rows
-        self._items: pa.Table | None = None
+    def _open(self, folder: Path, unit: int, rows: int, items: pa.Table | None = None) -> None:
+        self.folder, self.unit, self.rows, self._items = folder, unit, rows, items
         self._group: tuple[int, pa.Table] | None = None
         self._listings: dict[str, dict[int, list[int]]] = {}
 

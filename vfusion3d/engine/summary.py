@@ -43,7 +43,8 @@ def summarise(plan: Plan, store: Store) -> tuple[dict[str, Any], list[tuple[str,
     to do now, and what all runs together have cost: ``worked`` items, ``seconds``, ``items_per_second`` of one worker
     and ``gpu_hours``.
     """
-    stages, letters = [], []
+    stages: list[dict[str, Any]] = []
+    letters: list[tuple[str, str, str]] = []
     for number, step in enumerate(plan.steps):
         folder, counts = store.step_folder(plan, number), {"done": 0, "failed": 0, "skipped": 0, "left": 0}
         store.sweep(plan, number)
