@@ -56,13 +56,12 @@ class CentrePicture(Stage):
         check_strategy(background, background_weights)
         config = None if model is None else read_video_config(find_video_model(model))
         self.size = size or (SIZE if config is None else config.size)
-        self.border = border
-        if border is None:
-            self.border = rig_border(Rig(fit_radius(FOV), FOV) if config is None else config.rig)
+        rig = Rig(fit_radius(FOV), FOV) if config is None else config.rig
+        self.border = rig_border(rig) if border is None else border
         self.background, self.background_weights, self.check = background, background_weights, check
         super().__init__(
             size=self.size,
-            border=round(float(self.border), 6),
+            border=round(self.border, 6),
             background=background,
             background_weights=None if background_weights is None else weights_identity(background_weights),
             check=check,
