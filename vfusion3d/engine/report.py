@@ -152,7 +152,7 @@ def _add_histograms(page: Page, plan: Plan, store: Store) -> None:
     kinds = _columns(plan, store)
     plots, words = [], []
     for name, kind in kinds.items():
-        if name == ID or name.endswith("seed"):
+        if name == ID or name.endswith("seed") or _is_licence(name):
             continue
         if pa.types.is_floating(kind) or pa.types.is_integer(kind):
             values = np.concatenate(_arrays(plan, store, name))

@@ -50,12 +50,14 @@ def run(args: Any) -> int:
     import json
     from dataclasses import asdict
 
+    from vfusion3d.commands.nano.settings import chain_settings
+
+    # Before the stages are imported: that takes seconds, and a wrong option none.
+    settings = chain_settings(args.short, args.meshes, args.video_model, args.seed)
     from vfusion3d.commands.nano.chain import Chain
     from vfusion3d.commands.nano.links import LINKS
     from vfusion3d.commands.nano.report import write_page
-    from vfusion3d.commands.nano.settings import chain_settings
 
-    settings = chain_settings(args.short, args.meshes, args.video_model, args.seed)
     chain = Chain(Path(args.output), LINKS, settings)
     if args.video_model is not None:
         chain.places["video_model"] = args.video_model

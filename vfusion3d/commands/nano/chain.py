@@ -111,7 +111,7 @@ class Chain:
             bar_format="{desc}{percentage:3.0f}%|{bar}| {elapsed} elapsed, {remaining} left",
             smoothing=0.0,  # the time left goes by all that was done, not by the last second
             file=sys.stderr,
-            disable=quiet,
+            disable=quiet or not todo,
         ) as bar:
             for link in todo:
                 started, before = time.monotonic(), bar.n

@@ -49,6 +49,8 @@ def _add_link(page: Page, chain: Chain, link: Link, outcome: Outcome) -> None:
         picture = Image.open(chain.folder(link.name) / file)
         if picture.width > _WIDEST:
             picture = picture.resize((_WIDEST, round(picture.height * _WIDEST / picture.width)), Image.Resampling.BOX)
+        elif factor := _WIDEST // (2 * picture.width):  # small ones are enlarged, pixel by pixel
+            picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
         page.picture(picture, caption)
     if link.name == "filter":
         add_run(page, *engine_plan(chain), level=3)
