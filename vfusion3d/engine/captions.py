@@ -1,4 +1,4 @@
-"""Which captions describe a single object (paper, section 3.3), without a model."""
+"""Which captions cannot describe a single object (paper, section 3.3), without a model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vfusion3d.engine.stage import ItemError, Row, Stage
 
 
 class RuleCaptionFilter(Stage):
-    """Rules on words: a caption that is empty, or of several things, describes no single object.
+    """Refuses captions that are empty or long. It understands none: those of several things pass.
 
     Args:
         words: The most words that a caption may have.

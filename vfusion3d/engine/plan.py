@@ -19,10 +19,6 @@ class Step:
     """Which items it is for, an expression over earlier columns (`vfusion3d.data.query.parse_query`)."""
     batch_size: int = 8
     """Items that the stage gets at once."""
-    workers: int = 1
-    """Actors of the executor ray."""
-    gpus: float = 0.0
-    """GPUs of each actor."""
 
 
 class Plan:

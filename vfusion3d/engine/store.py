@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -137,6 +136,6 @@ def _read(path: Path, columns: list[str] | None) -> pa.Table:
         raise OutputError(f"The file {path} of an earlier run cannot be read ({error}); remove it.") from error
 
 
-def _write(path: Path, table: Any) -> None:
+def _write(path: Path, table: pa.Table) -> None:
     with atomic_file(path) as file:
         pq.write_table(table, file, compression="zstd")
