@@ -249,6 +249,8 @@ class FlowMatching(DiffusionProcess):
 class _ContinuousEuler(EulerDiscreteScheduler):
     """With ``ln(sigma) / 4`` as times whatever is predicted; diffusers has them for v-prediction alone."""
 
+    timesteps: Tensor
+
     def set_timesteps(self, *args: Any, **kwargs: Any) -> None:
         super().set_timesteps(*args, **kwargs)
         self.timesteps = (self.sigmas[:-1].log() / 4).to(self.timesteps.device)
