@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vfusion3d.engine import Plan, Step
 
 CONFIG = "engine.yaml"
+PAGE = "report.html"
 _SHOWN = 5
 
 
@@ -33,7 +34,8 @@ def build_parser() -> ArgumentParser:
         "of items. What is done is kept: the same command again does what is missing, after an interruption, with more "
         "rows, with a looser condition or with another stage; a setting that changes results has results of its own. "
         "Started several times, also on several machines that see DIR, the runs share the work. An item that fails is "
-        "in DIR/dead_letters.csv and stops no other; DIR/report.json says what was done and what it cost. "
+        "in DIR/dead_letters.csv and stops no other; DIR/report.json says what was done and what it cost, and "
+        "DIR/report.html shows it. `vfusion3d data pack DIR` makes a shard set of what is finished. "
         "Example: vfusion3d generate --config recipes/engine/nano.yaml --items prompts.txt --output runs/engine",
         epilog="FILE lists the steps: `steps:`, a list of `stage` (`class_path` and `init_args` of a class derived "
         'from vfusion3d.engine.Stage, yours too), `where` (which items, as in "single_object and margin > 0.5"), '
@@ -70,7 +72,7 @@ def run(args: Any) -> int:
     Raises:
         VFusion3DError: if options, files or the machine do not allow to start.
     """
-    from vfusion3d.engine import Plan, Store, read_items, summarise
+    from vfusion3d.engine import Plan, Store, read_items, summarise, write_report
     from vfusion3d.engine import run as run_plan
 
     steps, unit, text = read_steps(args.config)
@@ -89,6 +91,7 @@ def run(args: Any) -> int:
         write_atomically(store.folder / CONFIG, text.encode())
         run_plan(plan, store, retry_failed=args.retry_failed, executor=args.executor)
         report = json.loads((store.folder / "report.json").read_text())
+        write_report(plan, store, store.folder / PAGE)
         _complain(store.folder / "dead_letters.csv", report["failed"])
     if args.json:
         say(json.dumps({"output": str(store.folder), **report}))
@@ -176,7 +179,7 @@ def _closing(report: dict[str, Any], args: Any) -> str:
     if args.plan:
         left = sum(stage["left"] for stage in report["stages"])
         return f"{left:,} results could be made now of {report['items']:,} items, and others when those are there."
-    return f"{args.output}: see report.json, and dead_letters.csv for {report['failed']:,} failures."
+    return f"{args.output}: see {PAGE}, and dead_letters.csv for {report['failed']:,} failures."
 
 
 def _complain(path: Path, failed: int) -> None:

@@ -80,7 +80,7 @@ def pack(
             pictures.
         OutputError: if something cannot be written; finished shards stay, and a later run goes on after them.
     """
-    columns = _columns(plan, store)
+    columns = store.columns(plan)
     for name, stage in ((PIXELS, "FrameMasks"), (RIG, "ImageToOrbit")):
         if name not in columns:
             raise UsageError(
@@ -99,19 +99,11 @@ def pack(
 def label_columns(plan: Plan, store: Store) -> dict[str, list[str]]:
     """Columns that become labels, numbers and texts, by the stage that writes them; those of the items as ``items``."""
     groups: dict[str, list[str]] = {}
-    for name, kind in _columns(plan, store).items():
+    for name, kind in store.columns(plan).items():
         reserved = name in (ID, SEED, ERROR) or name.endswith(LICENCE) or (name in COLUMNS and name != _LABELLED)
         if not reserved and any(is_kind(kind) for is_kind in _SCALARS):
             groups.setdefault(plan.owners.get(name, "items"), []).append(name)
     return groups
-
-
-def _columns(plan: Plan, store: Store) -> dict[str, pa.DataType]:
-    """All columns: those of the items, then of the stages in order."""
-    columns = {column.name: column.type for column in store.unit_items(0).schema}
-    for step in plan.steps:
-        columns.update(step.stage.writes)
-    return columns
 
 
 def _rows(plan: Plan, store: Store, unit: int, columns: Collection[str]) -> pa.Table:
@@ -120,17 +112,8 @@ def _rows(plan: Plan, store: Store, unit: int, columns: Collection[str]) -> pa.T
 
 def _finished(plan: Plan, store: Store, unit: int, columns: Collection[str]) -> pa.Table:
     """A unit's items that have a rig and masked frames, with columns; the frames themselves are not read."""
-    if PIXELS not in plan.owners:
-        table = _rows(plan, store, unit, {*columns, RIG, PIXELS})
-        return table.filter(pc.field(RIG).is_valid() & pc.field(PIXELS).is_valid())
-    step = _pixel_step(plan)
-    table = _rows(plan, store, unit, {*columns, RIG, *plan.conditions[step]})
-    done = store.results(plan, step, unit, ())
-    if done is None:
-        return table.slice(0, 0)
-    sound = done.filter(pc.field(ERROR).is_null())[ID].combine_chunks()
-    table = table.filter(chosen(table, plan.steps[step].where))
-    return table.filter(pc.field(RIG).is_valid() & pc.field(ID).isin(sound))
+    table = store.having(plan, unit, PIXELS, {*columns, RIG})
+    return table.filter(pc.field(RIG).is_valid())
 
 
 def _pixel_step(plan: Plan) -> int:
@@ -151,7 +134,7 @@ def _rig(plan: Plan, store: Store) -> Rig:
 
 def _new_items(plan: Plan, store: Store, where: str | None, writer: ShardWriter, bar: tqdm) -> Iterator[Item]:
     """The finished items that the set lacks."""
-    columns = _columns(plan, store)
+    columns = store.columns(plan)
     used = set() if where is None else parse_query(where, columns)[1]
     licences = [name for name in columns if name.endswith(LICENCE)]
     wanted = {*licences, *used, *(columns.keys() & {"prompt", "seed", SEED, "source", "file"})}

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from vfusion3d.data.query import parse_query
 from vfusion3d.engine.page import Page, strip
 from vfusion3d.engine.plan import Plan
-from vfusion3d.engine.stage import ERROR, ID, item_seed
+from vfusion3d.engine.stage import ID, item_seed
 from vfusion3d.engine.store import Store, chosen
 from vfusion3d.engine.summary import summarise
 from vfusion3d.outputs import write_atomically
@@ -115,7 +115,7 @@ def _add_keep_rates(page: Page, plan: Plan, store: Store, category: str) -> None
     """How many items got through each condition, and to the end; overall and by category."""
     if not plan.steps:
         return
-    known, end = _columns(plan, store), len(plan.steps)
+    known, end = store.columns(plan), len(plan.steps)
     groups: Counter[str] = Counter()
     tallies: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
     conditions = {f"{step.stage.name}: {step.where}": step.where for step in plan.steps if step.where}
@@ -149,7 +149,7 @@ def _share(kept: int, judged: int) -> str | None:
 
 def _add_histograms(page: Page, plan: Plan, store: Store) -> None:
     """Numbers as histograms, words and yes or no as counts."""
-    kinds = _columns(plan, store)
+    kinds = store.columns(plan)
     plots, words = [], []
     for name, kind in kinds.items():
         if name == ID or name.endswith("seed") or _is_licence(name):
@@ -171,14 +171,6 @@ def _add_histograms(page: Page, plan: Plan, store: Store) -> None:
         page.table(["column", "value", "items"], words)
 
 
-def _columns(plan: Plan, store: Store) -> dict[str, pa.DataType]:
-    """All columns: the items', then the stages' in order."""
-    columns = {field.name: field.type for field in store.items.schema}
-    for step in plan.steps:
-        columns.update(step.stage.writes)
-    return columns
-
-
 def _column(plan: Plan, store: Store, unit: int, name: str) -> pa.ChunkedArray:
     return store.table(plan, len(plan.steps), unit, [name])[name]
 
@@ -192,13 +184,13 @@ def _arrays(plan: Plan, store: Store, name: str) -> list[np.ndarray]:
 # -- pictures ----------------------------------------------------------------------------------------------------
 def _add_orbits(page: Page, plan: Plan, store: Store) -> None:
     """Contact sheets of a random sample and, where orbits were scored, of the best and the worst."""
-    known = _columns(plan, store)
+    known = store.columns(plan)
     films = [name for name, kind in known.items() if pa.types.is_list(kind) and pa.types.is_binary(kind.value_type)]
     stills = [name for name, kind in known.items() if pa.types.is_binary(kind)]
     if not films and not stills:
         return
     first = sorted(films or stills, key=lambda name: name not in plan.owners)[0]  # made rather than given
-    ids = _with_pictures(plan, store, first)
+    ids = [item for unit in range(store.units) for item in store.having(plan, unit, first)[ID].to_pylist()]
     sheets = {"A random sample": heapq.nsmallest(ORBITS, ids, key=lambda item: item_seed(item, stream="report"))}
     if "quality" in known:
         scores = {
@@ -217,23 +209,6 @@ def _add_orbits(page: Page, plan: Plan, store: Store) -> None:
         page.heading(title)
         for item in sheet:
             _add_item(page, rows[item], films, stills, texts)
-
-
-def _with_pictures(plan: Plan, store: Store, column: str) -> list[str]:
-    """Ids of the items that have a picture; the pictures are not read where a stage made them."""
-    owner = plan.owners.get(column)
-    found: list[str] = []
-    for unit in range(store.units):
-        if owner is None:
-            table = store.unit_items(unit).filter(pc.field(column).is_valid())
-        else:
-            number = next(k for k, step in enumerate(plan.steps) if step.stage.name == owner)
-            results = store.results(plan, number, unit, ())
-            if results is None:
-                continue
-            table = results.filter(pc.field(ERROR).is_null())
-        found += table[ID].to_pylist()
-    return found
 
 
 def _rows(plan: Plan, store: Store, wanted: set[str], columns: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -287,7 +262,7 @@ def _add_configuration(page: Page, plan: Plan, store: Store) -> None:
     """Settings, in full, and licences as far as items or stages name them."""
     page.heading("Configuration and licences")
     licences: Counter[tuple[str, str]] = Counter()
-    for name in filter(_is_licence, _columns(plan, store)):
+    for name in filter(_is_licence, store.columns(plan)):
         for unit in range(store.units):
             values = (value for value in _column(plan, store, unit, name).to_pylist() if value is not None)
             licences.update((name, str(value)) for value in values)

@@ -178,6 +178,24 @@ class Store:
         table, _ = self._view(plan, step, unit, wanted, ())
         return table.select([name for name in table.column_names if name in wanted])
 
+    def columns(self, plan: Plan) -> dict[str, pa.DataType]:
+        """All columns: those of the items, then of the stages in order."""
+        columns = {column.name: column.type for column in self.unit_items(0).schema}
+        for step in plan.steps:
+            columns.update(step.stage.writes)
+        return columns
+
+    def having(self, plan: Plan, unit: int, column: str, columns: Iterable[str] = ()) -> pa.Table:
+        """A unit's items that have a value of ``column``, with other columns; a stage's pictures are not read for it."""
+        end, wanted = len(plan.steps), {ID, *columns}
+        if column not in plan.owners:
+            table = self.table(plan, end, unit, {column, *wanted})
+            kept = table[column].is_valid()
+        else:
+            table, valid = self._view(plan, end, unit, wanted, [plan.owners[column]])
+            kept = valid[plan.owners[column]]
+        return table.select([name for name in table.column_names if name in wanted]).filter(kept)
+
     def _view(
         self, plan: Plan, step: int, unit: int, columns: Collection[str], owners: Collection[str]
     ) -> tuple[pa.Table, dict[str, pa.Array]]:
