@@ -62,7 +62,6 @@ def test_renders_become_an_elevation_model(labelled, tmp_path, capsys):
     files = {path.name for path in tmp_path.iterdir()}
     assert files == {"elevation.json", "elevation.safetensors", "features", "picture.png", "video.png"}
     model = ElevationRegressor.load(tmp_path)
-    assert 0.05 < model.border < 0.12
     videos = open_videos(labelled)
     stage = VideoFeatures("pixels")
     stage.load()
@@ -76,8 +75,7 @@ def test_renders_become_an_elevation_model(labelled, tmp_path, capsys):
         picture = Image.open(io.BytesIO(videos.frames(video)[0])).resize((96, 96))
         said.append(estimator(picture))
         true.append(math.degrees(videos.cameras(video).elevations[0]))
-    # Recentred discs have one size, unlike those that it was trained on, which costs much (0.76 when this was written).
-    assert np.corrcoef(said, true)[0, 1] > 0.6
+    assert np.corrcoef(said, true)[0, 1] > 0.8
 
 
 def test_reconstruct_asks_the_elevation_model(labelled, tmp_path, capsys):

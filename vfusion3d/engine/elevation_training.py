@@ -10,30 +10,37 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 from tqdm import tqdm
 
-from vfusion3d.cameras import MAX_ELEVATION, Rig, fov_from_focal
+from vfusion3d.cameras import MAX_ELEVATION
 from vfusion3d.data.packing import orbit_elevation
 from vfusion3d.engine.collected import collect, failures, vectors
 from vfusion3d.engine.features import FEATURES, FeatureStage
+from vfusion3d.engine.masks import cut_frames
 from vfusion3d.engine.pictures import each_row
 from vfusion3d.engine.plots import figure, save_figure
 from vfusion3d.engine.stage import ERROR, ID, ItemError, Row
 from vfusion3d.engine.videos import Videos
+from vfusion3d.engine.weights import choose_device
 from vfusion3d.errors import UsageError
-from vfusion3d.preprocessing.elevation import PICTURE, VIDEO, ElevationRegressor, train_elevation
+from vfusion3d.preprocessing.elevation import PICTURE, VIDEO, ElevationRegressor, centred_on_white, train_elevation
 from vfusion3d.preprocessing.features import ELEVATION_FRAMES, FeatureModel, uniform_frames
-from vfusion3d.preprocessing.recentre import rig_border
 
 FOLDS = 5
 _SLACK = 0.05  # radians by which jittered cameras may seem to leave the range
 
 
 class FrameFeatures(FeatureStage):
-    """Features of frames 0, 4, 8 and 12, one after another in one list."""
+    """Features of frames 0, 4, 8 and 12, one after another in one list: as they are, and as pictures whose camera is
+    unknown (`centred_on_white`)."""
 
     name = "frame_features"
-    writes: ClassVar[dict[str, pa.DataType]] = {"frame_features": pa.list_(pa.float32()), FEATURES: pa.string()}
+    writes: ClassVar[dict[str, pa.DataType]] = {
+        "frame_features": pa.list_(pa.float32()),
+        "picture_features": pa.list_(pa.float32()),
+        FEATURES: pa.string(),
+    }
 
     def process(self, rows: Sequence[Row]) -> Sequence[Row | ItemError]:
         """Look at each video."""
@@ -44,7 +51,13 @@ class FrameFeatures(FeatureStage):
         if not frames:
             raise ItemError("There are no frames.")
         chosen = [frames[k] for k in uniform_frames(len(frames), ELEVATION_FRAMES)]
-        return {"frame_features": self.vectors(chosen).flatten().numpy(), FEATURES: self.model.tag}
+        assert self.extractor is not None, "load() comes first"
+        centred = torch.stack([centred_on_white(cut, self.model.size) for cut in cut_frames(chosen)])
+        return {
+            "frame_features": self.vectors(chosen).flatten().numpy(),
+            "picture_features": self.extractor(centred.to(choose_device(self.device))).cpu().flatten().numpy(),
+            FEATURES: self.model.tag,
+        }
 
 
 @dataclass(frozen=True)
@@ -53,30 +66,30 @@ class ElevationData:
 
     Args:
         features: Of four frames of each, ``[N, 4, D]``.
+        pictures: Of the same as pictures.
         frames: Elevations of those frames in radians, ``[N, 4]``.
         orbits: Elevations that the orbits are labelled with, ``[N]``.
         model: What made the features.
-        border: Free share of the frame on each side of an object, by the renders' cameras.
         left_out: Why some videos were not used, by id.
     """
 
     features: np.ndarray
+    pictures: np.ndarray
     frames: np.ndarray
     orbits: np.ndarray
     model: FeatureModel
-    border: float
     left_out: dict[str, str]
 
     def rows(self, chosen: np.ndarray, kinds: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Training vectors and their elevations: of some orbits, as videos, as pictures or both in equal numbers."""
-        features, frames = self.features[chosen], self.frames[chosen]
+        features, pictures, frames = self.features[chosen], self.pictures[chosen], self.frames[chosen]
         many = features.shape[1]
         parts = []
         if VIDEO in kinds:
             repeats = many if PICTURE in kinds else 1
             parts.append((features.mean(1).repeat(repeats, 0), self.orbits[chosen].repeat(repeats)))
         if PICTURE in kinds:
-            parts.append((features.reshape(-1, features.shape[-1]), frames.reshape(-1)))
+            parts.append((pictures.reshape(-1, pictures.shape[-1]), frames.reshape(-1)))
         return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
@@ -94,7 +107,6 @@ def elevation_data(videos: Videos, stage: FrameFeatures, folder: Path, quiet: bo
     """
     left_out: dict[str, str] = {}
     labels: dict[str, tuple[float, np.ndarray]] = {}
-    borders: list[float] = []
     for video in videos.ids:
         cameras = videos.cameras(video)
         if cameras is None:
@@ -105,8 +117,6 @@ def elevation_data(videos: Videos, stage: FrameFeatures, folder: Path, quiet: bo
             left_out[video] = "its elevation is not between 0 and 45 degrees"
             continue
         chosen = uniform_frames(len(cameras), ELEVATION_FRAMES)
-        fov = fov_from_focal(float(cameras.intrinsics[..., 0].median()))
-        borders.append(rig_border(Rig(float(cameras.centers.norm(dim=-1).median()), fov)))
         labels[video] = label, cameras.elevations[chosen].double().numpy()
     table = collect(stage, videos, list(labels), folder, quiet)
     left_out |= failures(table)
@@ -118,10 +128,13 @@ def elevation_data(videos: Videos, stage: FrameFeatures, folder: Path, quiet: bo
             f"None of the {len(videos)} videos in {videos.location} can be used to train an elevation model ({why}); "
             "render some with `vfusion3d render --layout orbit`."
         )
-    features = vectors(table, "frame_features").reshape(len(used), ELEVATION_FRAMES, -1)
+    features, pictures = (
+        vectors(table, column).reshape(len(used), ELEVATION_FRAMES, -1)
+        for column in ("frame_features", "picture_features")
+    )
     orbits = np.array([labels[video][0] for video in used])
     frames = np.stack([labels[video][1] for video in used])
-    return ElevationData(features, frames, orbits, stage.model, float(np.median(borders)), left_out)
+    return ElevationData(features, pictures, frames, orbits, stage.model, left_out)
 
 
 @dataclass(frozen=True)
@@ -190,7 +203,7 @@ def train_on(
         kind: ElevationErrors(np.concatenate(said[kind]), np.concatenate(true[kind]).clip(0, MAX_ELEVATION))
         for kind in kinds
     }
-    model.model, model.border = data.model.name, data.border
+    model.model = data.model.name
     model.report = {"orbits": count, "folds": FOLDS, **{kind: errors[kind].summary() for kind in kinds}}
     return model, errors
 

@@ -79,10 +79,7 @@ class FrameMasks(Stage):
         return each_row(rows, self._cut)
 
     def _cut(self, row: Row) -> Row:
-        frames, strategy = frame_pixels(row["frames"]), self.strategy
-        if strategy == "auto":
-            strategy = "alpha" if (frames[..., 3] < 128).any() else "white"
-        cut = np.stack([self._frame(pixels, f"Frame {k}", strategy) for k, pixels in enumerate(frames)])
+        cut = self.cut(frame_pixels(row["frames"]))
         alpha = cut[..., 3] / 255
         shares = alpha.mean((1, 2))
         border = np.concatenate([alpha[:, 0], alpha[:, -1], alpha[:, :, 0], alpha[:, :, -1]], 1)
@@ -92,6 +89,17 @@ class FrameMasks(Stage):
             "mask_least": float(shares.min()),
             "mask_edge_frames": int((border > _EDGE).any(1).sum()),
         }
+
+    def cut(self, frames: np.ndarray) -> np.ndarray:
+        """Frames with the object's alpha, uint8 ``[F, H, W, 4]`` as they are given.
+
+        Raises:
+            ItemError: if one shows nothing.
+        """
+        strategy = self.strategy
+        if strategy == "auto":
+            strategy = "alpha" if (frames[..., 3] < 128).any() else "white"
+        return np.stack([self._frame(pixels, f"Frame {k}", strategy) for k, pixels in enumerate(frames)])
 
     def _frame(self, pixels: np.ndarray, name: str, strategy: str) -> np.ndarray:
         """A frame, uint8 ``[H, W, 4]``, with the object's alpha."""
@@ -105,6 +113,16 @@ class FrameMasks(Stage):
                 raise ItemError(f"{name} is transparent.")
             return pixels
         return np.asarray(remove_background(Image.fromarray(pixels), name, strategy, self.weights).rgba)
+
+
+def cut_frames(files: Sequence[bytes]) -> list[Image.Image]:
+    """The object of every frame as the strategy ``auto`` cuts it out: straight-alpha RGBA.
+
+    Raises:
+        ItemError: if a frame cannot be decoded or shows nothing.
+    """
+    stage = FrameMasks()
+    return [Image.fromarray(pixels) for pixels in stage.cut(frame_pixels(files))]
 
 
 def white_cut(rgb: np.ndarray, tolerance: float = WHITE_TOLERANCE) -> np.ndarray | None:

@@ -186,7 +186,7 @@ class Store:
         return columns
 
     def having(self, plan: Plan, unit: int, column: str, columns: Iterable[str] = ()) -> pa.Table:
-        """A unit's items that have a value of ``column``, with other columns; a stage's pictures are not read for it."""
+        """A unit's items that have a value of ``column``, with other columns; no stage's pictures are read for it."""
         end, wanted = len(plan.steps), {ID, *columns}
         if column not in plan.owners:
             table = self.table(plan, end, unit, {column, *wanted})

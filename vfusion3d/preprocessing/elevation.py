@@ -17,14 +17,14 @@ from vfusion3d.cameras import MAX_ELEVATION
 from vfusion3d.errors import CheckpointError, UsageError
 from vfusion3d.preprocessing.features import PIXELS, FeatureModel, check_tag
 from vfusion3d.preprocessing.learned import digest_of, load_learned, save_learned
-from vfusion3d.preprocessing.recentre import BORDER, recentre
+from vfusion3d.preprocessing.recentre import recentre
 
 ELEVATION_FILES = "elevation"
 VIDEO, PICTURE = "video", "picture"
 HIDDEN = 256
 _BATCH, _DROPOUT = 256, 0.3
 _SIZE = 128  # pixels a side of a centred picture, for features that bring it to their own size
-_SETTINGS = ("features", "kinds", "model", "border", "report")
+_SETTINGS = ("features", "kinds", "model", "report")
 _ARRAYS = ("mean", "scale", "first.weight", "first.bias", "second.weight", "second.bias")
 
 
@@ -38,7 +38,6 @@ class ElevationRegressor(nn.Module):
         kinds: What it was trained on: ``video``, features averaged over a turn's frames, and ``picture``, those of
             single frames.
         model: Name of the model that makes the features, as it was found when this was trained.
-        border: Free share of the frame on each side of the objects in the renders that it was trained on.
         report: What was measured when it was trained; plain data.
     """
 
@@ -52,11 +51,10 @@ class ElevationRegressor(nn.Module):
         hidden: int = HIDDEN,
         kinds: Sequence[str] = (VIDEO,),
         model: str = PIXELS,
-        border: float = BORDER,
         report: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.features, self.width, self.kinds, self.model, self.border = features, width, tuple(kinds), model, border
+        self.features, self.width, self.kinds, self.model = features, width, tuple(kinds), model
         self.report = dict(report or {})
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
@@ -113,7 +111,6 @@ class ElevationRegressor(nn.Module):
             "features": self.features,
             "kinds": list(self.kinds),
             "model": self.model,
-            "border": self.border,
             "report": self.report,
         }
         save_learned(
@@ -142,8 +139,8 @@ class ElevationRegressor(nn.Module):
 class ElevationEstimator:
     """From how high a single picture was taken.
 
-    The regressor has to be trained on single frames too: the features of one picture are no mean over a turn, which
-    has lost what is seen from one side only. The picture gets the size in its frame that objects have in the renders.
+    The regressor has to be trained on single pictures too: the features of one are no mean over a turn, which has lost
+    what is seen from one side only. Both are centred (`centred_on_white`): whoever took a picture chose its frame.
 
     Args:
         folder: Of an `ElevationRegressor`.
@@ -169,7 +166,7 @@ class ElevationEstimator:
                 f"The elevation model {folder} needs the features that it was trained on: {error}"
             ) from error
         check_tag(f"The elevation model {folder}", self.regressor.features, found.tag)
-        self.extractor, self.size = found.load(device), found.size or _SIZE
+        self.extractor, self.size = found.load(device), found.size
 
     def __call__(self, cutout: Image.Image) -> float:
         """Degrees above the horizon, in [0, 45].
@@ -180,9 +177,24 @@ class ElevationEstimator:
         Raises:
             InputImageError: if nothing is opaque.
         """
-        rgba, _ = recentre(cutout, self.size, self.regressor.border)
-        features = self.extractor(over_white(rgba)[None].to(self.device)).cpu()
+        features = self.extractor(centred_on_white(cutout, self.size)[None].to(self.device)).cpu()
         return math.degrees(float(self.regressor.predict(features, PICTURE)[0]))
+
+
+def centred_on_white(cutout: Image.Image, size: int | None) -> Tensor:
+    """What features of a single picture are made of: the object alone, with a border of a tenth on each side.
+
+    Args:
+        cutout: The object, RGBA with straight alpha.
+        size: Pixels a side that the features see; None if they take any.
+
+    Returns:
+        RGB in [0, 1], ``[3, S, S]``.
+
+    Raises:
+        InputImageError: if nothing is opaque.
+    """
+    return over_white(recentre(cutout, size or _SIZE)[0])
 
 
 def elevation_digest(folder: str | os.PathLike[str]) -> str:
