@@ -20,15 +20,15 @@ def known(count=200, width=6):
 
 def test_what_was_learned_is_saved(tmp_path):
     features, elevations = known()
-    model = train_elevation(features[:150], elevations[:150], "pixels:1", hidden=64, steps=200)
+    model = train_elevation(features[:150], elevations[:150], "pixels:1", hidden=64, steps=600)
     said = model.predict(features[150:])
     assert said.min() >= 0 and said.max() <= HIGHEST
     errors, constant = np.abs(said - elevations[150:]), np.abs(elevations[150:] - elevations.mean())
-    assert errors.mean() < 0.6 * constant.mean()
+    assert errors.mean() < 0.4 * constant.mean()
     model.save(tmp_path)
     loaded = ElevationRegressor.load(tmp_path)
     assert np.array_equal(loaded.predict(features), model.predict(features)) and loaded.features == "pixels:1"
-    again = train_elevation(features[:150], elevations[:150], "pixels:1", hidden=64, steps=200)
+    again = train_elevation(features[:150], elevations[:150], "pixels:1", hidden=64, steps=600)
     assert np.array_equal(again.predict(features), model.predict(features))
 
 
