@@ -10,8 +10,9 @@ from vfusion3d.cameras import orbit
 from vfusion3d.data.assemblies import KINDS, assemble
 from vfusion3d.data.materials import palette
 from vfusion3d.data.parts import MARGIN, MAX_CARVERS, MAX_DECALS, MAX_PARTS, Array, Part
-from vfusion3d.data.procedural import sample_object, sample_objects, stack_objects
+from vfusion3d.data.procedural import object_kind, sample_object, sample_objects, stack_objects
 from vfusion3d.data.raycast import render
+from vfusion3d.errors import UsageError
 
 
 def contains(item: Part, points: Array, tolerance: float) -> bool:
@@ -69,7 +70,7 @@ def test_an_object_is_a_function_of_its_seed_alone() -> None:
 
 
 def test_every_kind_is_seen_from_all_sides() -> None:
-    objects = stack_objects([sample_object(7, kind) for kind in KINDS])
+    objects = stack_objects([sample_object(7, [kind]) for kind in KINDS])
     images = render(objects, orbit(4, elevation=0.2, start=0.4).unsqueeze(0).expand(len(KINDS), 4), 32, 32)
     assert bool(torch.isfinite(images).all()) and float(images.min()) >= 0 and float(images.max()) <= 1
     assert bool((images[:, :, :3] <= images[:, :, 3:] + 1e-6).all())  # premultiplied
@@ -77,6 +78,16 @@ def test_every_kind_is_seen_from_all_sides() -> None:
     assert bool((images[:, 0] != images[:, 1]).flatten(1).any(1).all())
 
 
+def test_kinds_can_be_chosen() -> None:
+    chosen = ["chair", "animal"]
+    assert {object_kind(seed, chosen) for seed in range(20)} == set(chosen)
+    assert torch.equal(sample_object(3, list(KINDS)).transforms, sample_object(3).transforms)
+    seed = next(seed for seed in range(20) if object_kind(seed, chosen) == "animal")
+    assert torch.equal(sample_object(seed, chosen).transforms, sample_object(seed, ["animal"]).transforms)
+
+
 def test_unknown_kinds_are_refused() -> None:
-    with pytest.raises(ValueError, match="must be one of"):
-        sample_object(0, "unicorn")
+    with pytest.raises(UsageError, match=r"`kinds` must name some of free, .*, but got 'unicorn'"):
+        sample_object(0, ["chair", "unicorn"])
+    with pytest.raises(UsageError, match="but got none"):
+        sample_object(0, [])

@@ -99,3 +99,14 @@ def test_min_snr_weighs_clean_latents_and_v_alike():
     wrong = (process.clean(raw, other.inputs, levels) - ours.target).square().mean((1, 2, 3, 4))
     expected = other.weight * (raw - other.target).square().mean((1, 2, 3, 4))
     torch.testing.assert_close(ours.weight * wrong, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_clean_latents_cost_what_v_does_where_there_is_noise():
+    clean, noise, raw = torch.randn(3, 3, 2, 3, 4, 4)
+    for name, levels, weight in (("emu", [999, 700, 1], 10.0), ("svd", [20.0, 0.5, 0.01], 10.0)):
+        level = torch.tensor(levels)
+        ours, other = PROCESSES[f"{name}, clean"].pair(clean, noise, level), PROCESSES[name].pair(clean, noise, level)
+        wrong = (PROCESSES[name].clean(raw, other.inputs, level) - clean).square().mean((1, 2, 3, 4))
+        expected = (raw - other.target).square().mean((1, 2, 3, 4))
+        torch.testing.assert_close((ours.weight * wrong)[:2], expected[:2], rtol=1e-3, atol=1e-4)
+        assert ours.weight[2] == weight

@@ -117,7 +117,13 @@ def procedural_key(seed: int) -> str:
 
 
 def procedural_items(
-    count: int, resolution: int, rig: Rig, keep_cameras: bool, seed: int, skip: Collection[str]
+    count: int,
+    resolution: int,
+    rig: Rig,
+    keep_cameras: bool,
+    seed: int,
+    skip: Collection[str],
+    kinds: Sequence[str] | None = None,
 ) -> Iterator[Item]:
     """Procedural objects on orbits of random elevation in [0, pi/4].
 
@@ -129,6 +135,7 @@ def procedural_items(
             the rig's, which the set claims.
         seed: Object k is that of seed ``seed + k``.
         skip: Keys that are packed already.
+        kinds: As `sample_object`.
     """
     for number in range(seed, seed + count):
         key = procedural_key(number)
@@ -138,7 +145,7 @@ def procedural_items(
         elevation = float(torch.rand((), generator=generator)) * MAX_ELEVATION
         noise = CAMERA_OFFSET if keep_cameras else 0.0
         cameras = orbit(rig.frames, elevation, rig.radius, rig.fov, 0.0, rig.direction, noise, generator)
-        objects = sample_objects(torch.tensor([number]))
+        objects = sample_objects(torch.tensor([number]), kinds=kinds)
         frames = [
             encode(straight_pixels(render(objects, cameras[None, k : k + 1], resolution, resolution)[0, 0]))
             for k in range(rig.frames)  # one at a time: the memory of a view, not of an orbit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypedDict
 
 import torch
@@ -13,7 +14,7 @@ from vfusion3d.data.loading import EpochSampler, FixedEpochSampler, ResumableLoa
 from vfusion3d.data.module import MultiViewDataModule
 from vfusion3d.data.orbit_videos import OrbitBatch, delivered_orbits
 from vfusion3d.data.packing import CAMERA_OFFSET, procedural_rig
-from vfusion3d.data.procedural import LICENCE, sample_object
+from vfusion3d.data.procedural import LICENCE, check_kinds, sample_object
 from vfusion3d.data.randomness import sample_generator, sample_seed
 from vfusion3d.data.raycast import ProceduralObjects, render
 from vfusion3d.errors import UsageError
@@ -41,10 +42,13 @@ class ProceduralOrbits(Dataset[_Item]):
         rig: Of the orbits.
         offset_noise: As `vfusion3d.orbit`.
         objects: So many objects, sample k showing number k modulo them; None for new ones in every epoch.
+        kinds: As `sample_object`.
     """
 
-    def __init__(self, seed: int, rig: Rig, offset_noise: float, objects: int | None) -> None:
-        self.seed, self.rig, self.offset_noise, self.objects = seed, rig, offset_noise, objects
+    def __init__(
+        self, seed: int, rig: Rig, offset_noise: float, objects: int | None, kinds: Sequence[str] | None = None
+    ) -> None:
+        self.seed, self.rig, self.offset_noise, self.objects, self.kinds = seed, rig, offset_noise, objects, kinds
 
     def __getitem__(self, index: tuple[int, int]) -> _Item:
         epoch, sample = index
@@ -53,7 +57,7 @@ class ProceduralOrbits(Dataset[_Item]):
         elevation, rig = float(torch.rand((), generator=generator)) * MAX_ELEVATION, self.rig
         cameras = orbit(rig.frames, elevation, rig.radius, rig.fov, 0.0, rig.direction, self.offset_noise, generator)
         return {
-            "objects": sample_object(sample_seed(self.seed, number, turn, _OBJECT_STREAM)),
+            "objects": sample_object(sample_seed(self.seed, number, turn, _OBJECT_STREAM), self.kinds),
             "poses": cameras.poses,
             "intrinsics": cameras.intrinsics,
             "caption": "",
@@ -75,6 +79,7 @@ class ProceduralOrbitDataModule(MultiViewDataModule):
         supersample: Rays per pixel and axis along edges.
         offset_noise: Largest shift of each camera along each axis, world units (paper: 0.05).
         objects: Train on so many objects over and over; null for new ones in every epoch.
+        kinds: Kinds of objects (`vfusion3d.data.assemblies.KINDS`); null for all.
         seed: Decides all objects and cameras.
         num_workers: Worker processes that describe objects (about a millisecond each).
         val_samples: Objects of the validation set, which is the same in every epoch and never trained on; 0 for none.
@@ -89,6 +94,7 @@ class ProceduralOrbitDataModule(MultiViewDataModule):
         supersample: int = 2,
         offset_noise: float = CAMERA_OFFSET,
         objects: int | None = None,
+        kinds: list[str] | None = None,
         seed: int = 0,
         num_workers: int = 0,
         val_samples: int = 0,
@@ -98,7 +104,9 @@ class ProceduralOrbitDataModule(MultiViewDataModule):
             if value is not None and value < 1:
                 raise UsageError(f"Argument `{name}` must be at least 1, but got {value}.")
         self.views, self.resolution, self.supersample, self.offset_noise = views, resolution, supersample, offset_noise
-        self.objects, self.seed, self.num_workers, self.val_samples = objects, seed, num_workers, val_samples
+        check_kinds(kinds)
+        self.objects, self.kinds = objects, kinds
+        self.seed, self.num_workers, self.val_samples = seed, num_workers, val_samples
         self.rig = procedural_rig(views)
         """The cameras that all orbits share."""
 
@@ -114,7 +122,7 @@ class ProceduralOrbitDataModule(MultiViewDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Fresh objects in every epoch, or the same in another order."""
-        dataset = ProceduralOrbits(self.seed, self.rig, self.offset_noise, self.objects)
+        dataset = ProceduralOrbits(self.seed, self.rig, self.offset_noise, self.objects, self.kinds)
         items = self.objects or self.samples_per_epoch
         sampler = EpochSampler(
             self.samples_per_epoch, [items], self.step_batch_size, self.seed, shuffle=self.objects is not None
@@ -126,7 +134,7 @@ class ProceduralOrbitDataModule(MultiViewDataModule):
         if not self.val_samples:
             return []
         seed = sample_seed(self.seed, 0, 0, _VALIDATION_STREAM)
-        dataset = ProceduralOrbits(seed, self.rig, self.offset_noise, None)
+        dataset = ProceduralOrbits(seed, self.rig, self.offset_noise, None, self.kinds)
         return DataLoader(dataset, batch_size=self.batch_size, sampler=FixedEpochSampler([self.val_samples]))
 
     def on_after_batch_transfer(self, batch: _Item, dataloader_idx: int) -> OrbitBatch:

@@ -76,8 +76,9 @@ class CosineCodec(LatentCodec):
 
     A latent is a cosine transform of 4 x 4 pixels and their channels: of brightness 10 of 16 frequencies, of two
     differences of colour 3 each, all orthogonal. White is zero, so that an empty background is. What pictures have less
-    of is scaled up, so that it counts: frequencies (u, v) by ``1 + u + v`` and colour by 3. Compared with `PixelCodec`,
-    noise hides what is fine before it hides what is large.
+    of is scaled up, so that it counts: frequencies (u, v) by ``1 + u + v`` and colour by 3. The variance of orbits of
+    procedural objects is then about one, as diffusion wants it. Compared with `PixelCodec`, noise hides what is fine
+    before it hides what is large.
     """
 
     channels, factor = 16, 4
@@ -92,8 +93,8 @@ class CosineCodec(LatentCodec):
         colours = colours / colours.norm(dim=1, keepdim=True)
         kept = [(c, u, v) for c, below in enumerate((4, 2, 2)) for u in range(4) for v in range(4) if u + v < below]
         filters = torch.stack([colours[c][:, None, None] * waves[u][:, None] * waves[v] for c, u, v in kept])
-        # Of a grey block, the first coefficient is 4 sqrt(3) times the value; as a latent 2 times.
-        gains = torch.tensor([(1.0 + u + v) * (3 if c else 1) for c, u, v in kept]) * 2 / (4 * 3**0.5)
+        # Of a grey block, the first coefficient is 4 sqrt(3) times the value; as a latent 8 times.
+        gains = torch.tensor([(1.0 + u + v) * (3 if c else 1) for c, u, v in kept]) * 8 / (4 * 3**0.5)
         self.register_buffer("filters", filters, persistent=False)
         self.register_buffer("gains", gains[:, None, None], persistent=False)
 

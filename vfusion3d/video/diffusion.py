@@ -24,6 +24,7 @@ from vfusion3d.errors import UsageError
 
 PredictionType = Literal["v_prediction", "sample"]
 """What a denoiser returns, as diffusers names it."""
+_LARGEST_WEIGHT = 10.0  # of an error of clean latents, where there is little noise
 
 
 class TrainingPair(NamedTuple):
@@ -81,9 +82,10 @@ class VariancePreserving(DiffusionProcess):
     Args:
         beta_schedule: ``scaled_linear`` or ``squaredcos_cap_v2``, as diffusers names them.
         zero_terminal_snr: Whether the last level is pure noise (arXiv 2305.08891), as Emu Video's.
-        snr_gamma: Min-SNR weighting (arXiv 2303.09556) with this gamma, or None for equal weights.
+        snr_gamma: Min-SNR weighting (arXiv 2303.09556) with this gamma, or None for equal weights on v.
         prediction_type: ``v_prediction``, or ``sample``: the denoiser returns the clean latents themselves, for
-            networks too narrow to pass all of the noise (arXiv 2511.13720).
+            networks too narrow to pass all of the noise (arXiv 2511.13720); what they cost is the error of v that they
+            mean (snr + 1 times theirs), at most ten times theirs.
     """
 
     solvers = ("ddim", "euler", "dpm")
@@ -119,10 +121,11 @@ class VariancePreserving(DiffusionProcess):
         """``x = a x0 + s e``; target ``v = a e - s x0``, or x0."""
         signal, spread = self._scales(levels)
         inputs, v = signal * clean + spread * noise, self.prediction_type == "v_prediction"
-        weight = torch.ones(len(levels), device=clean.device)
+        snr = (signal / spread).flatten().square()
         if self.snr_gamma is not None:  # min(snr, gamma) on x0; squared errors of v are snr + 1 times as large
-            snr = (signal / spread).flatten().square()
             weight = snr.clamp(max=self.snr_gamma) / (snr + 1 if v else 1)
+        else:
+            weight = torch.ones_like(snr) if v else (snr + 1).clamp(max=_LARGEST_WEIGHT)
         return TrainingPair(inputs, levels, signal * noise - spread * clean if v else clean, weight)
 
     def clean(self, raw: Tensor, inputs: Tensor, levels: Tensor) -> Tensor:
@@ -176,8 +179,10 @@ class ElucidatedDiffusion(DiffusionProcess):
         sigma = levels[:, None, None, None, None]
         scale = (sigma.square() + 1).rsqrt()
         inputs = (clean + sigma * noise) * scale
-        target = clean if self.prediction_type == "sample" else (noise - sigma * clean) * scale
-        return TrainingPair(inputs, levels.log() / 4, target, torch.ones_like(levels))
+        if self.prediction_type == "sample":
+            weight = (levels.square().reciprocal() + 1).clamp(max=_LARGEST_WEIGHT)
+            return TrainingPair(inputs, levels.log() / 4, clean, weight)
+        return TrainingPair(inputs, levels.log() / 4, (noise - sigma * clean) * scale, torch.ones_like(levels))
 
     def clean(self, raw: Tensor, inputs: Tensor, levels: Tensor) -> Tensor:
         """``x0 = (x - sigma v) / sqrt(sigma^2 + 1)``, x the scaled input; or what it is."""

@@ -94,7 +94,7 @@ class SvdBackbone(VideoBackbone):
         model = cls(unet, codec, PooledImage(unet.config.cross_attention_dim), **changes)
         model.licence = NO_LICENCE
         if preset == "nano":
-            model.process = ElucidatedDiffusion(largest=80.0, prediction_type="sample")
+            model.process = ElucidatedDiffusion(largest=20.0, prediction_type="sample")
         return model.eval()
 
     @classmethod
