@@ -21,8 +21,8 @@ LINKS = [
     Link(
         "video",
         "Video model",
-        "A small text-and-image-to-video model in the manner of Emu Video learns to continue a picture of an object as "
-        "an orbit around it.",
+        "A small model in the manner of Stable Video Diffusion learns to continue a picture of an object as an orbit "
+        "around it.",
         4.0,
         ("objects",),
         make_video,

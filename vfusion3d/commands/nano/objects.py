@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +60,10 @@ def true_orbit(shards: ShardSet, item: int, size: int, border: float) -> Tensor 
     return centred_truth(pictures, shards.cameras(item), window, size)
 
 
-def categories(shards: ShardSet) -> list[str | None]:
-    """What kind of procedural object each item is; None of a mesh."""
+def categories(shards: ShardSet, kinds: Sequence[str]) -> list[str | None]:
+    """Which of the kinds each procedural object is; None of a mesh."""
     seeds = shards.attributes()["seed"].to_pylist()
-    return [None if seed is None else object_kind(seed) for seed in seeds]
+    return [None if seed is None else object_kind(seed, kinds) for seed in seeds]
 
 
 def _pack_procedural(folder: Path, settings: Mapping[str, Any], progress: Progress) -> None:
@@ -73,7 +73,7 @@ def _pack_procedural(folder: Path, settings: Mapping[str, Any], progress: Progre
         nominal, count = name == PICTURED, settings[name]
         writer = ShardWriter(folder / name, rig if nominal else None)
         seed = (len(SETS) * settings["seed"] + number) * _FAR
-        items = procedural_items(count, settings["resolution"], rig, not nominal, seed, writer.keys)
+        items = procedural_items(count, settings["resolution"], rig, not nominal, seed, writer.keys, settings["kinds"])
         writer.write(_counted(items, lambda made, done=done: progress((done + made) / total)))
         done += count
 

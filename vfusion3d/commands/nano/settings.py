@@ -10,13 +10,15 @@ from typing import Any
 from vfusion3d.errors import UsageError
 from vfusion3d.recipes import find_recipe
 
-VIDEO_RECIPE = "recipes/nano/video_emu.yaml"
+VIDEO_RECIPE = "recipes/nano/video_svd.yaml"
 PRETRAIN_RECIPE = "recipes/nano/pretrain_synthetic.yaml"
 FINETUNE_RECIPE = "recipes/nano/finetune_3d.yaml"
 
+_OBJECTS = ["animal", "chair", "vehicle"]  # the kinds that the video recipe learns
+
 FULL: dict[str, dict[str, Any]] = {
     # Objects: of the 3D data, photographed for the video model to turn, and held out for the benchmark.
-    "objects": {"rendered": 160, "pictured": 96, "held_out": 16, "resolution": 64},
+    "objects": {"rendered": 160, "pictured": 96, "held_out": 16, "resolution": 64, "kinds": _OBJECTS},
     "video": {"changes": {}},
     "orbits": {"steps": 10, "guidance": {"image": 1.0, "text": 0.0}},
     "labels": {"labelled": 48, "good": 0.6, "planted": 48, "checked": 24},  # the paper labelled 60 % as good
@@ -49,7 +51,7 @@ _SHORT_LOSS = {  # the smallest network, and the smallest patches that it takes
 }
 _TINY = {"architecture": "tiny", "changes": None}
 SHORT: dict[str, dict[str, Any]] = {
-    "objects": {"rendered": 8, "pictured": 8, "held_out": 2, "resolution": 32},
+    "objects": {"rendered": 8, "pictured": 8, "held_out": 2, "resolution": 32, "kinds": _OBJECTS},
     "video": {
         "changes": {
             "trainer": {"max_epochs": 1},

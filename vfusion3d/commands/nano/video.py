@@ -94,7 +94,7 @@ def orbit_store(chain: Chain) -> Store:
     size, rig = model_size(chain)
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     rows = []
-    for item, kind in enumerate(categories(shards)):
+    for item, kind in enumerate(categories(shards, chain.settings["objects"]["kinds"])):
         key, truth = shards.key(item), true_orbit(shards, item, size, rig_border(rig))
         shards.pictures(item, [0])[0].save(folder / "pictures" / f"{key}.png")
         rows.append(
