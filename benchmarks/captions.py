@@ -33,7 +33,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from vfusion3d.engine import RuleCaptionFilter, Stage, read_items
-from vfusion3d.engine.captions import REASONS
+from vfusion3d.engine.stages.captions import REASONS
 from vfusion3d.errors import UsageError, VFusion3DError
 
 LABELS = Path(__file__).with_name("caption_labels.csv")

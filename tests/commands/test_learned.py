@@ -15,8 +15,8 @@ from tests.engine import disc_orbits
 from vfusion3d import ReconstructorConfig, TriplaneReconstructor
 from vfusion3d.cli import main
 from vfusion3d.engine import QualityClassifier, VideoFeatures
-from vfusion3d.engine.labels import LabelFile
-from vfusion3d.engine.videos import open_videos
+from vfusion3d.engine.learning.labels import LabelFile
+from vfusion3d.engine.learning.videos import open_videos
 from vfusion3d.preprocessing import ElevationEstimator, ElevationRegressor, centre_picture
 
 

@@ -58,13 +58,13 @@ def run(args: Any) -> int:
         raise UsageError("Option --name is missing: say who labels, for example --name anna.")
     if args.limit is not None and args.limit < 1:
         raise UsageError(f"Option --limit must be at least 1, but got {args.limit}.")
-    from vfusion3d.engine.labels.files import read_labels
+    from vfusion3d.engine.learning.labels.files import read_labels
 
     if args.agreement:
         return _say_agreement(read_labels(labels_folder(args.videos, args.labels)))
-    from vfusion3d.engine.labels.files import LabelFile
-    from vfusion3d.engine.labels.server import LabelServer, LabelSession
-    from vfusion3d.engine.videos import open_videos
+    from vfusion3d.engine.learning.labels.files import LabelFile
+    from vfusion3d.engine.learning.labels.server import LabelServer, LabelSession
+    from vfusion3d.engine.learning.videos import open_videos
 
     videos = open_videos(args.videos)
     labels = LabelFile(labels_folder(args.videos, args.labels), args.name)
@@ -101,7 +101,7 @@ def labels_folder(videos: str, labels: str | None) -> str:
 def _say_agreement(people: dict[str, dict[str, str]]) -> int:
     from collections import Counter
 
-    from vfusion3d.engine.labels.agreement import agreements
+    from vfusion3d.engine.learning.labels.agreement import agreements
 
     for name, labels in people.items():
         counts = Counter(labels.values())

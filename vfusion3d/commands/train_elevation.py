@@ -60,9 +60,9 @@ def run(args: Any) -> int:
     """
     if args.steps is not None and not 1 <= args.steps <= 1_000_000:
         raise UsageError(f"Option --steps must be between 1 and 1000000, but got {args.steps}.")
-    from vfusion3d.engine.elevation_training import FrameFeatures, elevation_data, plot_errors, train_on
-    from vfusion3d.engine.plots import check_matplotlib
-    from vfusion3d.engine.videos import open_videos
+    from vfusion3d.engine.learning.elevation_training import FrameFeatures, elevation_data, plot_errors, train_on
+    from vfusion3d.engine.learning.plots import check_matplotlib
+    from vfusion3d.engine.learning.videos import open_videos
 
     check_matplotlib()
     videos = open_videos(args.videos)

@@ -85,12 +85,12 @@ def run(args: Any) -> int:
         raise UsageError(f"Option --keep-rate must be in (0, 1], but got {args.keep_rate}.")
     if not args.penalty > 0:
         raise UsageError(f"Option --penalty must be positive, but got {args.penalty}.")
-    from vfusion3d.engine.features import VideoFeatures
-    from vfusion3d.engine.labels.agreement import agreements, merge_labels
-    from vfusion3d.engine.labels.files import read_labels
-    from vfusion3d.engine.plots import check_matplotlib
-    from vfusion3d.engine.quality_training import train_on_labels
-    from vfusion3d.engine.videos import open_videos
+    from vfusion3d.engine.learning.labels.agreement import agreements, merge_labels
+    from vfusion3d.engine.learning.labels.files import read_labels
+    from vfusion3d.engine.learning.plots import check_matplotlib
+    from vfusion3d.engine.learning.quality_training import train_on_labels
+    from vfusion3d.engine.learning.videos import open_videos
+    from vfusion3d.engine.stages.features import VideoFeatures
 
     check_matplotlib()
     videos = open_videos(args.videos)

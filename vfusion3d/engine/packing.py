@@ -25,9 +25,9 @@ from vfusion3d.cameras import Rig
 from vfusion3d.data.query import parse_query
 from vfusion3d.data.shard_writer import COLUMNS, Item, ShardWriter
 from vfusion3d.data.shards import METADATA_KEY
-from vfusion3d.engine.orbits import row_rig
 from vfusion3d.engine.plan import Plan
 from vfusion3d.engine.stage import ERROR, ID, Row
+from vfusion3d.engine.stages.orbits import row_rig
 from vfusion3d.engine.store import Store, chosen
 from vfusion3d.errors import UsageError
 from vfusion3d.outputs import atomic_file

@@ -18,16 +18,16 @@ from vfusion3d.commands.nano.objects import RENDERED, true_orbit
 from vfusion3d.commands.nano.video import model_size, orbit_steps, orbit_store, run_engine
 from vfusion3d.data.randomness import hash_order
 from vfusion3d.data.shards import ShardSet
-from vfusion3d.engine.elevation import ElevationLabel
-from vfusion3d.engine.features import FEATURES, VideoFeatures
-from vfusion3d.engine.masks import FrameMasks
+from vfusion3d.engine.learning.quality_report import cross_validate, plot_calibration
 from vfusion3d.engine.packing import pack
-from vfusion3d.engine.pictures import encode_frames
 from vfusion3d.engine.plan import Plan, Step
-from vfusion3d.engine.planted import KINDS, plant
-from vfusion3d.engine.quality import QualityClassifier, QualityScore, threshold_for
-from vfusion3d.engine.quality_report import cross_validate, plot_calibration
 from vfusion3d.engine.stage import item_seed
+from vfusion3d.engine.stages.elevation import ElevationLabel
+from vfusion3d.engine.stages.features import FEATURES, VideoFeatures
+from vfusion3d.engine.stages.masks import FrameMasks
+from vfusion3d.engine.stages.pictures import encode_frames
+from vfusion3d.engine.stages.planted import KINDS, plant
+from vfusion3d.engine.stages.quality import QualityClassifier, QualityScore, threshold_for
 from vfusion3d.engine.store import Store
 from vfusion3d.outputs import atomic_file
 from vfusion3d.preprocessing import rig_border

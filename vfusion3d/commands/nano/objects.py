@@ -19,7 +19,7 @@ from vfusion3d.data.scenes import TRANSFORMS
 from vfusion3d.data.shard_writer import Item, ShardWriter
 from vfusion3d.data.shards import ShardSet
 from vfusion3d.engine.page import strip
-from vfusion3d.engine.planted import centred_truth
+from vfusion3d.engine.stages.planted import centred_truth
 from vfusion3d.errors import InputImageError, UsageError
 from vfusion3d.preprocessing import centre_picture
 

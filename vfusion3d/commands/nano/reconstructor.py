@@ -45,7 +45,7 @@ def make_finetune(chain: Chain, folder: Path, settings: Mapping[str, Any], progr
 
 def _outcome(trainer: Trainer, folder: Path) -> Outcome:
     logged = {name.removeprefix("val/"): float(value) for name, value in trainer.callback_metrics.items()}
-    figures = {"steps": trainer.global_step}
+    figures: dict[str, float] = {"steps": trainer.global_step}
     figures |= {f"validation {text}": logged[name] for name, text in _FIGURES.items() if name in logged}
     sheets = sorted((folder / PICTURES).glob("*.png"))[-1:]
     caption = "Validation objects: target, render, opacity and depth below each other; the input is framed."
@@ -81,8 +81,8 @@ def make_benchmark(chain: Chain, folder: Path, settings: Mapping[str, Any], prog
     }
     caption = "Held-out objects: the input and true views; below, renders of the last model."
     last = means["trained on orbits, then on 3D"]["psnr"]
-    figures = {"PSNR, dB": last, "untrained": means["untrained"]["psnr"], "all white": means["all white"]["psnr"]}
-    return Outcome(figures, [table], [["held_out.png", caption]])
+    summary = {"PSNR, dB": last, "untrained": means["untrained"]["psnr"], "all white": means["all white"]["psnr"]}
+    return Outcome(summary, [table], [["held_out.png", caption]])
 
 
 @torch.no_grad()

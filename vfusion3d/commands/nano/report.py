@@ -46,7 +46,7 @@ def _add_link(page: Page, chain: Chain, link: Link, outcome: Outcome) -> None:
         page.table(["figure", "value"], [[name, _shown(value)] for name, value in outcome.figures.items()])
     _add_tables(page, outcome)
     for file, caption in outcome.pictures:
-        picture = Image.open(chain.folder(link.name) / file)
+        picture: Image.Image = Image.open(chain.folder(link.name) / file)
         if picture.width > _WIDEST:
             picture = picture.resize((_WIDEST, round(picture.height * _WIDEST / picture.width)), Image.Resampling.BOX)
         elif factor := _WIDEST // (2 * picture.width):  # small ones are enlarged, pixel by pixel

@@ -107,7 +107,7 @@ def chain_settings(short: bool, meshes: list[str] | None, video_model: str | Non
             raise UsageError(f"The mesh file or folder {missing} of --meshes does not exist; check the path.")
         settings["objects"]["meshes"] = sorted(str(Path(mesh).resolve()) for mesh in meshes)
     if video_model is not None:
-        from vfusion3d.engine.weights import weights_identity
+        from vfusion3d.engine.stages.weights import weights_identity
         from vfusion3d.video.trained import find_video_model
 
         settings["video"] = {"model": str(weights_identity(find_video_model(video_model)))}

@@ -15,12 +15,12 @@ from vfusion3d.commands.nano.objects import PICTURED, RENDERED, categories, true
 from vfusion3d.commands.nano.settings import VIDEO_RECIPE
 from vfusion3d.commands.nano.training import CHECKPOINTS, MODEL, PICTURES, fit
 from vfusion3d.data.shards import ShardSet
-from vfusion3d.engine.centre import CentrePicture
-from vfusion3d.engine.orbits import ImageToOrbit
-from vfusion3d.engine.pictures import ReadImage, encode_frames
 from vfusion3d.engine.plan import Plan, Step
-from vfusion3d.engine.planted import OraclePsnr
 from vfusion3d.engine.runner import run
+from vfusion3d.engine.stages.centre import CentrePicture
+from vfusion3d.engine.stages.orbits import ImageToOrbit
+from vfusion3d.engine.stages.pictures import ReadImage, encode_frames
+from vfusion3d.engine.stages.planted import OraclePsnr
 from vfusion3d.engine.store import ITEMS, Store
 from vfusion3d.engine.worker import Worker
 from vfusion3d.preprocessing import rig_border
