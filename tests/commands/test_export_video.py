@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 from tests.trainers import quiet_trainer
 from tests.video.diffusers_folders import write_model
 from vfusion3d import OrbitGenerator, cli
+from vfusion3d.callbacks import ExportModel
 from vfusion3d.data import ProceduralOrbitDataModule
 from vfusion3d.training import VideoFineTuner
 from vfusion3d.training.export_video import video_lineage
 from vfusion3d.training.video import VIDEO
-from vfusion3d.video.trained import read_video_config
+from vfusion3d.video.trained import load_video_model, read_video_config
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,8 @@ def run(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     module = VideoFineTuner("emu", str(source), changes={"frames": 2}, drop_text=0.0)
     data = ProceduralOrbitDataModule(samples_per_epoch=2, batch_size=1, views=2, resolution=16, val_samples=0)
-    trainer = quiet_trainer(folder, enable_checkpointing=False, callbacks=[EMAWeightAveraging(decay=0.5)])
+    callbacks = [EMAWeightAveraging(decay=0.5), ExportModel(str(folder / "model"), name="mine")]
+    trainer = quiet_trainer(folder, enable_checkpointing=False, callbacks=callbacks)
     trainer.fit(module, data)
     trainer.save_checkpoint(folder / "run.ckpt")
     return folder
@@ -57,6 +59,19 @@ def test_what_was_trained_is_exported_and_generates(run, tmp_path, capsys):
     assert config.lineage[0].startswith(f"{run / 'base'}: ") and config.lineage[1] == "Training data: CC0-1.0"
     generate = OrbitGenerator.from_pretrained(tmp_path / "last", steps=1)
     assert generate(torch.rand(3, 16, 16)).shape == (2, 3, 16, 16)
+
+
+def test_a_run_exports_itself(run, tmp_path):
+    """As the command does; of a preset also what was trained of it, since the run has the rest."""
+    assert export(run / "run.ckpt", tmp_path / "ema", "--name", "mine") == 0
+    ours, theirs = (load_file(folder / "trained.safetensors") for folder in (run / "model", tmp_path / "ema"))
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert read_video_config(run / "model") == read_video_config(tmp_path / "ema")
+    module = VideoFineTuner("svd", "tiny", changes={"frames": 2}, drop_text=0.0)
+    data = ProceduralOrbitDataModule(samples_per_epoch=1, batch_size=1, views=2, resolution=16, val_samples=0)
+    quiet_trainer(tmp_path, callbacks=[ExportModel(str(tmp_path / "model"))]).fit(module, data)
+    loaded = load_video_model(tmp_path / "model").state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in module.backbone.state_dict().items())
 
 
 def test_what_it_may_be_used_for(run, tmp_path, capsys):

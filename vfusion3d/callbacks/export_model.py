@@ -1,12 +1,14 @@
-"""The trained model as a folder that `from_pretrained` and `vfusion3d reconstruct --model` take."""
+"""The trained model as a folder that `vfusion3d reconstruct --model` or `vfusion3d orbit --model` takes."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import FSDPModule
 
@@ -19,7 +21,8 @@ from vfusion3d.training.model_card import TrainingFacts
 
 
 class ExportModel(Callback):
-    """Writes configuration, weights and model card when training ends (after weight averaging).
+    """Writes configuration, weights and model card when training ends (after weight averaging): of a reconstructor, or
+    what was trained of a video model.
 
     Args:
         dirpath: The folder; ``model`` in the logger's folder by default. An earlier export there is replaced.
@@ -42,6 +45,9 @@ class ExportModel(Callback):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         folder = output_folder(trainer, self.dirpath, "model")
+        if hasattr(pl_module, "backbone"):
+            self._export_video(trainer, pl_module, folder)
+            return
         state = _gathered(pl_module.model)
         if not trainer.is_global_zero:
             return
@@ -66,6 +72,19 @@ class ExportModel(Callback):
             license=self.license,
             overwrite=True,
         )
+
+    def _export_video(self, trainer: Trainer, module: Any, folder: Path) -> None:
+        from vfusion3d.training.export_video import video_config
+        from vfusion3d.video.trained import save_video_model
+
+        if not trainer.is_global_zero:
+            return
+        if module.about["rig"] is None:
+            rank_zero_warn("No model was exported: the data do not say on what rig their orbits lie.")
+            return
+        progress = {"steps": trainer.global_step, "samples": samples_seen(module)}
+        config = video_config(module.about, module.licences, **progress, name=self.name, licence=self.license)
+        save_video_model(module.backbone, folder, config, half=self.half, overwrite=True)
 
 
 def _gathered(model: TriplaneReconstructor) -> dict[str, Any] | None:

@@ -39,8 +39,7 @@ def load_trained_video(
     about: dict[str, Any] | None = checkpoint.get(VIDEO)
     if about is None:
         raise CheckpointError(f"The checkpoint {path} was not written by VideoFineTuner; give one of a video run.")
-    rig, size = about.get("rig"), about.get("resolution")
-    if rig is None or size is None:
+    if about.get("rig") is None or about.get("resolution") is None:
         raise CheckpointError(
             f"The checkpoint {path} does not say on which orbits it was trained; train on data that know their rig, as "
             "OrbitVideoDataModule."
@@ -55,28 +54,50 @@ def load_trained_video(
     if from_preset and not all(parameter.requires_grad for parameter in backbone.parameters()):
         raise CheckpointError(
             f"The checkpoint {path} was trained from the random weights of the preset {about['source']!r}, but holds "
-            f"only what was trained of them ({about['train']}); train `all` of a preset to export it."
+            f"only what was trained of them ({about['train']}); train `all` of a preset, or let "
+            "the callback ExportModel write the model when the run ends."
         )
     try:
         load_trainable_state(backbone, state)
     except CheckpointError as error:
         raise CheckpointError(f"The checkpoint {path} cannot be exported: {error}") from error
-    config = VideoModelConfig(
+    progress = {"steps": checkpoint.get("global_step"), "samples": checkpoint.get("samples_seen")}
+    config = video_config(about, checkpoint.get(LICENCES), **progress, name=name, licence=licence)
+    return backbone.eval(), config
+
+
+def video_config(
+    about: Mapping[str, Any],
+    licences: Iterable[str] | None,
+    *,
+    steps: int | None,
+    samples: int | None,
+    name: str | None = None,
+    licence: str | None = None,
+) -> VideoModelConfig:
+    """What is known of a trained video model.
+
+    Args:
+        about: What a checkpoint says under `VIDEO`.
+        licences: As in `lineage`.
+        steps, samples: That it was trained on.
+        name, licence: What reports call it, and the licence of its trained weights.
+    """
+    return VideoModelConfig(
         backbone=about["backbone"],
         source=about["source"],
         train=about["train"],
-        rig=Rig(**rig),
-        size=int(size),
+        rig=Rig(**about["rig"]),
+        size=int(about["resolution"]),
         rank=about["rank"],
-        options=options,
+        options=about.get("changes") or {},
         name=name or f"{about['backbone']}-orbit",
         licence=licence or UNKNOWN,
-        lineage=video_lineage(about, checkpoint.get(LICENCES)),
-        steps=checkpoint.get("global_step"),
-        samples=checkpoint.get("samples_seen"),
+        lineage=video_lineage(about, licences),
+        steps=steps,
+        samples=samples,
         version=str(about.get("version", UNKNOWN)),
     )
-    return backbone.eval(), config
 
 
 def video_lineage(about: Mapping[str, Any], licences: Iterable[str] | None) -> tuple[str, ...]:

@@ -209,6 +209,11 @@ class VideoFineTuner(ResumableModule):
             # Encoders and codec always are.
             warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode", UserWarning)
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What is trained, from what and on what orbits, as plain data."""
+        return {**self._about, "rig": self.rig, "resolution": self.resolution, "version": __version__}
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """As `build_optimizer`; the schedule belongs to `LearningRateRestart`."""
         return build_optimizer(self.backbone, self.optimizer_settings)
@@ -216,7 +221,7 @@ class VideoFineTuner(ResumableModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the progress, and what the weights are of."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint[VIDEO] = {**self._about, "rig": self.rig, "resolution": self.resolution, "version": __version__}
+        checkpoint[VIDEO] = self.about
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the progress, and the rig unless the data have one.
