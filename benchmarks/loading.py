@@ -209,7 +209,8 @@ def memory_of(folder: str, small: str, query: str | None) -> dict[str, Any]:
     start = time.perf_counter()
     opened = ShardSet(folder, query)
     seconds = time.perf_counter() - start
-    resident, peak = _status("VmRSS") - before, _status("VmHWM") - before
+    # Meanwhile the process may have given back more than a small set takes.
+    resident, peak = (max(0.0, _status(name) - before) for name in ("VmRSS", "VmHWM"))
     return {
         "rows": len(opened),
         "query": query,

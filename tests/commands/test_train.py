@@ -111,7 +111,7 @@ def test_tensorboard_and_a_table_by_default(tmp_path, monkeypatch, capsys):
 
 def test_recipes_are_packaged():
     folders = {name.split("/")[1] for name in list_recipes()}
-    assert folders == {"ablations", "hardware", "nano", "overlays", "paper"}
+    assert folders == {"ablations", "engine", "hardware", "nano", "overlays", "paper"}
     assert find_recipe("recipes/nano/reconstructor.yaml").is_file()
     assert find_recipe("recipes/nano/other.yaml") is None
 

@@ -46,6 +46,7 @@ def test_a_plugin_of_ones_own_runs_and_goes_on(files, capsys):
         ["draw", "4", "1", "0", "0"], ["picture", "4", "0", "1", "0"],
     ]  # fmt: skip
     assert (files / "run" / "engine.yaml").read_text() == CONFIG
+    assert "It is bad." in (files / "run" / "report.html").read_text()  # also of what are no pictures
     assert generate("--plan", "--json") == 0
     planned = json.loads(capsys.readouterr().out)
     assert [stage["left"] for stage in planned["stages"]] == [1, 0] and planned["items"] == 6

@@ -63,7 +63,7 @@ def build_parser() -> ArgumentParser:
         "--elevation",
         type=elevation,
         metavar="DEG",
-        help="degrees above the horizon from which the pictures were taken, or auto: see --elevation-model (0)",
+        help="degrees above the horizon from which the pictures were taken (0), or auto: see --elevation-model",
     )
     add(
         "--elevation-model",

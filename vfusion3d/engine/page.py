@@ -154,8 +154,15 @@ def histogram(name: str, values: np.ndarray, bins: int = 30) -> str:
     )
 
 
+def _decoded(data: bytes, height: int) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data)).convert("RGBA")
+    except Exception:  # Pillow's plug-ins raise many types on damaged data
+        return Image.new("RGBA", (height, height))
+
+
 def strip(frames: Sequence[bytes], height: int = 96, most: int = 8, gap: int = 2) -> Image.Image:
-    """Frames of an orbit in a row, RGBA.
+    """Frames of an orbit in a row, RGBA; a file that is no picture is an empty square.
 
     Args:
         frames: Picture files.
@@ -166,7 +173,7 @@ def strip(frames: Sequence[bytes], height: int = 96, most: int = 8, gap: int = 2
     chosen = [frames[number] for number in sorted({k * len(frames) // most for k in range(most)})]
     pictures = []
     for data in chosen:
-        picture = Image.open(io.BytesIO(data)).convert("RGBA")
+        picture = _decoded(data, height)
         if picture.height > height:
             picture = picture.resize((round(picture.width * height / picture.height), height), Image.Resampling.BOX)
         elif factor := height // picture.height:
