@@ -228,7 +228,7 @@ def train_elevation(
         UsageError: if there are fewer than two vectors, or numbers are not finite or out of range.
     """
     inputs = torch.as_tensor(np.asarray(features), dtype=torch.float32)
-    targets = torch.as_tensor(np.asarray(elevations), dtype=torch.float32)
+    targets = torch.tensor(np.asarray(elevations), dtype=torch.float32)
     if inputs.ndim != 2 or len(inputs) != len(targets) or len(inputs) < 2:
         raise UsageError(
             f"Features {tuple(inputs.shape)} and {len(targets)} elevations do not fit; give one vector for each of at "
