@@ -10,6 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from vfusion3d.engine.stage import ItemError
+from vfusion3d.engine.stages.pictures import decode_picture
+
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1e21; --paper: #fcfcfb; --soft: #5c6370; --line: #d9dce1;
   --bar: #3d6fb4; --check: #e6e8eb; }
@@ -156,8 +159,8 @@ def histogram(name: str, values: np.ndarray, bins: int = 30) -> str:
 
 def _decoded(data: bytes, height: int) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(data)).convert("RGBA")
-    except Exception:  # Pillow's plug-ins raise many types on damaged data
+        return decode_picture(data).convert("RGBA")
+    except ItemError:
         return Image.new("RGBA", (height, height))
 
 

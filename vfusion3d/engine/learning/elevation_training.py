@@ -22,7 +22,6 @@ from vfusion3d.engine.stage import ERROR, ID, ItemError, Row
 from vfusion3d.engine.stages.features import FEATURES, FeatureStage
 from vfusion3d.engine.stages.masks import cut_frames
 from vfusion3d.engine.stages.pictures import each_row
-from vfusion3d.engine.stages.weights import choose_device
 from vfusion3d.errors import UsageError
 from vfusion3d.preprocessing.elevation import PICTURE, VIDEO, ElevationRegressor, centred_on_white, train_elevation
 from vfusion3d.preprocessing.features import ELEVATION_FRAMES, FeatureModel, uniform_frames
@@ -51,11 +50,10 @@ class FrameFeatures(FeatureStage):
         if not frames:
             raise ItemError("There are no frames.")
         chosen = [frames[k] for k in uniform_frames(len(frames), ELEVATION_FRAMES)]
-        assert self.extractor is not None, "load() comes first"
         centred = torch.stack([centred_on_white(cut, self.model.size) for cut in cut_frames(chosen)])
         return {
             "frame_features": self.vectors(chosen).flatten().numpy(),
-            "picture_features": self.extractor(centred.to(choose_device(self.device))).cpu().flatten().numpy(),
+            "picture_features": self.look(centred).flatten().numpy(),
             FEATURES: self.model.tag,
         }
 

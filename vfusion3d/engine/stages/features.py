@@ -67,8 +67,12 @@ class FeatureStage(Stage):
         Raises:
             ItemError: if one cannot be read.
         """
+        return self.look(decode_frames(frames))
+
+    def look(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Features of RGB pictures in [0, 1], ``[F, 3, H, W]``: ``[F, D]``, on the CPU."""
         assert self.extractor is not None, "load() comes first"
-        return self.extractor(decode_frames(frames).to(choose_device(self.device))).cpu()
+        return self.extractor(pictures.to(choose_device(self.device))).cpu()
 
 
 class VideoFeatures(FeatureStage):
