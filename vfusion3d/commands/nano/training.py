@@ -42,7 +42,7 @@ class _Report(Callback):
         self.progress(trainer.global_step / trainer.estimated_stepping_batches)
 
 
-def fit(recipe: str, changes: Mapping[str, Any], folder: Path, progress: Progress) -> Trainer:
+def fit(recipe: str, changes: Mapping[str, Any], folder: Path, progress: Progress, **exported: str) -> Trainer:
     """Run a packaged recipe, or go on with it.
 
     Args:
@@ -50,13 +50,15 @@ def fit(recipe: str, changes: Mapping[str, Any], folder: Path, progress: Progres
         changes: Values in place of the recipe's, nested as it is.
         folder: Gets ``checkpoints``, ``pictures``, ``model`` (as far as the recipe writes such) and ``metrics.csv``.
         progress: Told the share of the steps that are done.
+        exported: Arguments of the recipe's `ExportModel`.
     """
     document = merged(yaml.safe_load(recipe_text(recipe)), changes)
     lightning.seed_everything(document["seed_everything"], verbose=False)
     callbacks: list[Callback] = [_Report(progress)]
     for entry in document["trainer"].pop("callbacks"):
         place = _FOLDERS.get(entry["class_path"].rsplit(".", 1)[-1])
-        callbacks.append(_instance(entry, **({} if place is None else {"dirpath": str(folder / place)})))
+        more = {} if place is None else {"dirpath": str(folder / place)}
+        callbacks.append(_instance(entry, **more, **(exported if place == MODEL else {})))
     for key, schedule in _SCHEDULES.items():
         if document[key] is not None:
             callbacks.append(schedule(**document[key]))

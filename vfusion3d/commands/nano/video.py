@@ -13,7 +13,7 @@ from vfusion3d.cameras import Rig
 from vfusion3d.commands.nano.chain import Chain, Outcome, Progress
 from vfusion3d.commands.nano.objects import PICTURED, RENDERED, categories, true_orbit
 from vfusion3d.commands.nano.settings import VIDEO_RECIPE
-from vfusion3d.commands.nano.training import CHECKPOINTS, MODEL, PICTURES, fit
+from vfusion3d.commands.nano.training import MODEL, PICTURES, fit
 from vfusion3d.data.shards import ShardSet
 from vfusion3d.engine.plan import Plan, Step
 from vfusion3d.engine.runner import run
@@ -24,7 +24,7 @@ from vfusion3d.engine.stages.planted import OraclePsnr
 from vfusion3d.engine.store import ITEMS, Store
 from vfusion3d.engine.worker import Worker
 from vfusion3d.preprocessing import rig_border
-from vfusion3d.video.trained import find_video_model, read_video_config, save_video_model
+from vfusion3d.video.trained import find_video_model, read_video_config
 
 _UNIT = 8
 RUN = "run"
@@ -36,19 +36,15 @@ def make_video(chain: Chain, folder: Path, settings: Mapping[str, Any], progress
     if "model" in settings:
         config = read_video_config(find_video_model(chain.places["video_model"]))
         return Outcome({"given model": config.name, "backbone": config.backbone, "pixels a side": config.size})
-    from vfusion3d.training.export_video import load_trained_video
-
     changes = dict(settings["changes"])
     if "meshes" in chain.settings["objects"]:
         size = changes.get("data", {}).get("init_args", {}).get("resolution", 32)
         root = {"root": str(chain.folder("objects") / RENDERED), "batch_size": 4, "views": 16, "resolution": size}
         changes["data"] = {"class_path": "vfusion3d.OrbitVideoDataModule", "init_args": {**root, "val_fraction": 0.1}}
-    trainer = fit(VIDEO_RECIPE, changes, folder, progress)
-    backbone, config = load_trained_video(str(folder / CHECKPOINTS / "last.ckpt"), name="nano-orbit", licence="CC0-1.0")
-    save_video_model(backbone, folder / MODEL, config, overwrite=True)
+    trainer = fit(VIDEO_RECIPE, changes, folder, progress, name="nano-orbit", license="CC0-1.0")
     logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
     names = {"val/psnr": "orbit PSNR, dB", "val/still_psnr": "PSNR of the first frame repeated, dB"}
-    figures = {"steps": config.steps, **{text: logged[name] for name, text in names.items() if name in logged}}
+    figures = {"steps": trainer.global_step, **{text: logged[name] for name, text in names.items() if name in logged}}
     sheets = sorted((folder / PICTURES).glob("*.png"))[-1:]
     caption = "Orbits of objects that it was not trained on: the true one above, the generated one below."
     return Outcome(figures, [], [[f"{PICTURES}/{sheet.name}", caption] for sheet in sheets])
