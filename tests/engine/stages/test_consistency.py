@@ -40,6 +40,7 @@ def test_shares_become_numbers_of_frames(frames, monkeypatch):
         seen.append((tuple(given.shape), float(cameras.elevations[0]), settings))
         return {"sfm_registered": 0.75, "sfm_within": 0.5, "sfm_pass": 1.0}
 
+    monkeypatch.setattr("vfusion3d.engine.stages.consistency.require_pycolmap", lambda: None)  # an extra
     monkeypatch.setattr("vfusion3d.engine.stages.consistency.sfm_figures", figures)
     [row] = SfmCheck(timeout=9)(batch(frames, {})).to_pylist()
     assert (row["sfm_registered"], row["sfm_frames"]) == (12, 8)
