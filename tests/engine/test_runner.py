@@ -89,8 +89,9 @@ def test_a_finished_run_is_not_read_again(tmp_path, monkeypatch):
     assert (tmp_path / "report.json").read_text() == report
     folder = tmp_path / "stages" / plan.folder(0)
     (folder / "units.jsonl").write_text('{"unit":\n{"unit":0}\n')  # a lost journal costs looking, not results
+    (folder / ".000003.begun").write_text("\n")  # killed when all of the unit was kept
     assert not any(total.done or total.failed for total in run(plan, Store(tmp_path, table, unit=4), quiet=True))
-    assert (tmp_path / "dead_letters.csv").read_text() == letters
+    assert (tmp_path / "dead_letters.csv").read_text() == letters and not list(folder.glob("*.begun"))
 
 
 def test_items_that_fail_are_told_and_done_again_on_demand(tmp_path):

@@ -48,21 +48,24 @@ def test_ten_thousand_items_in_flat_memory(tmp_path):
 
 @pytest.mark.slow
 def test_processes_killed_at_random_lose_nothing(tmp_path):
-    table, plan = chain(200, seconds=0.002)
+    table, plan = chain(400, seconds=0.002)
     run(plan, Store(tmp_path / "a", table, unit=10), quiet=True)
     random.seed(0)
     folder, killed = Store(tmp_path / "b", table, unit=10), 0
-    for _ in range(5):  # two at a time share the work; they are killed in the midst of it
+    for step in range(5):  # two at a time share the work; they are killed in the midst of it
         pair = [FORK.Process(target=run, args=(plan, Store(tmp_path / "b", table, unit=10), True)) for _ in range(2)]
         for process in pair:
             process.start()
-        time.sleep(random.uniform(0.05, 0.4))
+        while len(list(folder.folder.rglob("*.parquet"))) <= 10 * step:
+            time.sleep(0.001)
+        time.sleep(random.uniform(0, 0.02))
         for process in pair:
             process.kill()
             process.join()
             killed += process.exitcode == -9
-    assert killed > 2
+    assert killed == 10
     run(plan, folder, quiet=True)
-    check(plan, 200, tmp_path / "b")
+    check(plan, 400, tmp_path / "b")
     assert contents(plan, tmp_path / "b") == contents(plan, tmp_path / "a")
-    assert not [path for path in folder.folder.rglob(".*") if path.name != ".claims"]
+    left = [path for path in folder.folder.rglob(".*") if path.name != ".claims"]
+    assert not left

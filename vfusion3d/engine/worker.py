@@ -73,9 +73,11 @@ class Worker:
                 return None
             summary = UnitSummary()
             folder, before = store.step_folder(plan, step), store.look(plan, step, unit, self.retry_failed)
-            todo = before.todo
-            if len(todo):
-                with _attempts(folder / f".{unit:06d}.begun") as attempts:
+            todo, notes = before.todo, folder / f".{unit:06d}.begun"
+            if not len(todo):
+                notes.unlink(missing_ok=True)  # of a process that was killed when all was kept
+            else:
+                with _attempts(notes) as attempts:
                     for results in self._results(todo, attempts):
                         store.add(plan, step, unit, results, before.parts)
                         failed = len(results) - results[ERROR].null_count
