@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from vfusion3d.cameras import Cameras
 from vfusion3d.models.config import ReconstructorConfig
+from vfusion3d.models.linear import linear_without_gradients
 from vfusion3d.models.texels import TexelSum, texel_weights
 
 CACHED_POINTS = 8192
@@ -38,7 +39,6 @@ class TriplaneField(nn.Module):
             nn.init.zeros_(linear.bias)
             modules += [linear, nn.ReLU()]
         self.layers = nn.Sequential(*modules[:-1])
-        self.compiled = False
         self.padding = config.plane_padding
         self.density_bias = config.density_bias
         self.sphere_slope = config.density_sphere_slope
@@ -81,9 +81,8 @@ class TriplaneField(nn.Module):
         return maps
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """As `torch.nn.Module.compile`: `forward` becomes one kernel around the matrix products, a sixth faster."""
+        """As `torch.nn.Module.compile`: the arithmetic around the matrix products becomes one kernel."""
         super().compile(*args, **kwargs)
-        self.compiled = True
 
     def forward(
         self,
@@ -100,12 +99,13 @@ class TriplaneField(nn.Module):
             table: Texels of all maps of `project`, one row each, ``[T, field_dim]``.
             shapes: Height and width of each map.
             camera: Source camera in the model's frame, if there is a source map or depth is a feature.
-            outputs: 4, or 1 for the density alone.
+            outputs: 4, 1 for the density alone, or 0 for what `first_sums` returns.
 
         Returns:
             ``[N, outputs]`` before any activation.
         """
-        return self.decode(self.first_sums(points, table, shapes, camera), outputs)
+        sums = self.first_sums(points, table, shapes, camera)
+        return self.decode(sums, outputs) if outputs else sums
 
     def first_sums(
         self, points: Tensor, table: Tensor, shapes: list[tuple[int, int]], camera: Cameras | None = None
@@ -132,35 +132,27 @@ class TriplaneField(nn.Module):
 
 
 class Decoder:
-    """`TriplaneField.decode` for many calls without gradients, with memory of its own.
-
-    Fresh memory costs as much as the products, which is why the activations overwrite each other.
+    """`TriplaneField.decode` for many calls without gradients.
 
     Args:
         field: The point MLP.
         outputs: 4, or 1 for the density alone.
-        points: Most points of a call.
     """
 
-    def __init__(self, field: TriplaneField, outputs: int, points: int) -> None:
+    def __init__(self, field: TriplaneField, outputs: int) -> None:
         linear = [layer for layer in field.layers[1:-1] if isinstance(layer, nn.Linear)]
-        width = field.first.out_features
-        self.inner = [
-            (layer.weight.float().T, layer.bias.float(), layer.weight.new_empty(points, width, dtype=torch.float32))
-            for layer in linear
-        ]
+        self.inner = [(layer.weight.float(), layer.bias.float()) for layer in linear]
         self.last = (field.last.bias[:outputs, None].float(), field.last.weight[:outputs].float())
         self.activation = field.layers[1]
+        self.relu = isinstance(self.activation, nn.ReLU)
 
     def __call__(self, hidden: Tensor, out: Tensor | None = None) -> Tensor:
         """Raw outputs ``[outputs, N]``, into ``out`` if given, from sums ``[N, field_dim]``, which are overwritten."""
-        hidden = self._activate(hidden)
-        for weight, bias, memory in self.inner:
-            hidden = self._activate(torch.addmm(bias, hidden, weight, out=memory[: len(hidden)]))
+        hidden = hidden.relu_() if self.relu else self.activation(hidden)
+        for weight, bias in self.inner:
+            hidden = linear_without_gradients(hidden, weight, bias, self.relu)
+            hidden = hidden if self.relu else self.activation(hidden)
         return torch.addmm(*self.last, hidden.T, out=out)
-
-    def _activate(self, hidden: Tensor) -> Tensor:
-        return hidden.relu_() if isinstance(self.activation, nn.ReLU) else self.activation(hidden)
 
 
 def depth_features(depth: Tensor, distance: Tensor, frequencies: int) -> Tensor:
@@ -236,12 +228,9 @@ class ObjectField:
             raw: Tensor = field(points, *where, outputs)
             return raw
         result = points.new_empty(outputs, len(points))
-        decoder = Decoder(field, outputs, min(CACHED_POINTS, len(points)))
+        decoder = Decoder(field, outputs)
         for part, place in zip(points.split(CACHED_POINTS), result.split(CACHED_POINTS, 1), strict=True):
-            if field.compiled:
-                place.copy_(field(part, *where, outputs).T)
-            else:
-                decoder(field.first_sums(part, *where), out=place)
+            decoder(field(part, *where, 0), out=place)
         return result.T
 
     def shaped(self, raw: Tensor, points: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ class PlaneLattice:
     def at(self, index: Tensor) -> Tensor:
         """As `Lattice.at`."""
         size, result = self.resolution, self.axis.new_empty(len(index))
-        decoder = Decoder(self.field.field, 1, min(CACHED_POINTS, len(index)))
+        decoder = Decoder(self.field.field, 1)
         for part, place in zip(index.int().split(CACHED_POINTS), result.split(CACHED_POINTS), strict=True):
             z, rest = part % size, part // size
             x, y = rest // size, rest % size
@@ -61,7 +61,7 @@ class PlaneLattice:
         count = max(1, SLAB_POINTS // size) if self.device.type == "cpu" else size
         result = torch.empty(size, size, size)
         memory = self.table.new_empty(count, size, width)
-        decoder = Decoder(self.field.field, 1, count * size)
+        decoder = Decoder(self.field.field, 1)
         every = torch.arange(size, device=self.device)
         for start in range(0, size, count):
             rows = slice(start, min(start + count, size))

@@ -67,6 +67,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     scale = query.shape[-1] ** -0.5
     result = []
     for q, k, v in zip(*(part.split(4, dim=1) for part in (query * scale, key.transpose(-1, -2), value)), strict=True):
+        k = k.contiguous()  # or every product copies it
         result.append(torch.cat([torch.softmax(rows @ k, -1) @ v for rows in q.split(256, dim=2)], dim=2))
     return torch.cat(result, dim=1)
 

@@ -22,7 +22,7 @@ from vfusion3d.rendering.quadrature import (
     interval_edges,
 )
 
-CHUNK, CHUNK_WITHOUT_GRADIENTS = 32768, 131072
+CHUNK, CPU_CHUNK, CHUNK_WITHOUT_GRADIENTS = 32768, 16384, 131072
 
 
 class RayColours(NamedTuple):
@@ -68,7 +68,8 @@ def render_rays(
         fine: Samples placed where the coarse pass saw something; 0 for none.
         jitter: Uniform numbers in [0, 1), ``[R, 2]``, that shift all samples of a ray inside their intervals
             (training); None gives the midpoints, and the same picture every time.
-        chunk: Points evaluated at once; by default `CHUNK`, without gradients `CHUNK_WITHOUT_GRADIENTS`.
+        chunk: Points evaluated at once; by default `CHUNK`, on a processor `CPU_CHUNK`, and without gradients
+            `CHUNK_WITHOUT_GRADIENTS`.
         recompute: Keep no activations of a chunk for the backward pass but evaluate it again there (gradient
             checkpointing): a third slower, memory independent of the number of rays.
         cull: From origins, directions, near and far, which rays can see anything (`OccupancyGrid.rays_that_meet`);
@@ -94,7 +95,8 @@ def render_rays(
     if cull is not None:
         hit = hit[cull(origins[hit], directions[hit], near[hit], far[hit])]
     if chunk is None:
-        chunk = CHUNK if torch.is_grad_enabled() else CHUNK_WITHOUT_GRADIENTS
+        with_gradients = CPU_CHUNK if origins.device.type == "cpu" else CHUNK
+        chunk = with_gradients if torch.is_grad_enabled() else CHUNK_WITHOUT_GRADIENTS
     rays_per_chunk = max(1, chunk // (coarse + fine))
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     for index in hit.split(rays_per_chunk):
