@@ -263,7 +263,8 @@ def plot(report: dict[str, Any], path: Path) -> None:
             value = entry["means"][name]
             if value is not None and not (name.endswith("psnr") and value > 60):  # of pictures against themselves
                 axis.axhline(value, linestyle=":", color="0.4" if entry["name"] == TRUTH else "0.7")
-                axis.annotate(f"{entry['name']}, {entry['size']} px", (0, value), fontsize=6)
+                place = {"xy": (0.01, value), "xycoords": ("axes fraction", "data")}
+                axis.annotate(f"{entry['name']}, {entry['size']} px", fontsize=6, **place)
         axis.set(title=name, xlabel="fine-tuning steps")
     for axis in list(axes.flat)[len(shown) :]:
         axis.set_visible(False)
