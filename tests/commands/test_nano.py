@@ -98,9 +98,10 @@ def test_the_whole_chain(tmp_path, capsys):
     stages = document["stages"]
     assert list(stages) == list(FULL)
     rows = {row[0]: row[1:] for row in stages["benchmark"]["tables"][0]["rows"]}
-    assert rows.keys() >= {"untrained", "trained on orbits, then on 3D", "all white"}
+    assert rows.keys() >= {"untrained", "trained on as many unfiltered orbits", "trained on orbits, then on 3D"}
     assert all(0 < row[0] < 60 for row in rows.values())
-    assert stages["shards"]["figures"]["items"] == stages["filter"]["figures"]["kept"] > 0
+    shards, filtered = stages["shards"]["figures"], stages["filter"]["figures"]
+    assert shards["items"] == filtered["kept"] > 0 and shards["of"] == filtered["kept"] + filtered["dropped"]
     page = Path(document["report"]).read_text()
     assert page.count("<img") >= 8 and not re.findall(r"(?:src|href)=\"(?!data:)", page)
     outcomes = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/outcome.json")}

@@ -12,6 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from vfusion3d.commands.nano.chain import Chain, Outcome, Progress
 from vfusion3d.commands.nano.objects import RENDERED, true_orbit
@@ -33,7 +36,9 @@ from vfusion3d.outputs import atomic_file
 from vfusion3d.preprocessing import rig_border
 from vfusion3d.preprocessing.elevation import train_elevation
 
-GENERATED, TRUE = "generated", "true"
+GENERATED, TRUE, GRAINY = "generated", "true", "grainy"
+SHARDS, EVERYTHING = "shards", "everything"
+"""Folders of the shard sets of what the filter kept, and of all orbits."""
 _LABELS = "labels.parquet"
 _SCHEMA = pa.schema(
     {
@@ -46,7 +51,8 @@ _SCHEMA = pa.schema(
 def make_labels(chain: Chain, folder: Path, settings: Mapping[str, Any], progress: Progress) -> Outcome:
     """Generated orbits, labelled by how near they are to the true ones; true orbits; and planted failures.
 
-    Of each failure and of the true orbits some are set aside (``checked``), to test the filter by.
+    Of each failure and of the true orbits some are set aside (``checked``), to test the filter by. The others are there
+    with noise too, for the elevation network, which is asked about noisy ones.
     """
     store = orbit_store(chain)
     plan = Plan(orbit_steps(chain), store.items.column_names)
@@ -74,6 +80,9 @@ def make_labels(chain: Chain, folder: Path, settings: Mapping[str, Any], progres
         key, used = shards.key(item), settings["planted"] + settings["checked"]
         about = {"checked": settings["planted"] <= item < used, "elevation": elevation}
         rows.append({**about, "id": key, "kind": TRUE, "good": True, "frames": encode_frames(truth)})
+        if not about["checked"]:
+            grainy = encode_frames(add_grain(truth, item_seed(key, stream="grain")))
+            rows.append({**about, "id": f"{key}-grainy", "kind": GRAINY, "good": True, "frames": grainy})
         if item < used and other is not None:
             kind = KINDS[item % len(KINDS)]
             bad = plant(kind, truth, other, item_seed(key, stream="planted"))
@@ -82,10 +91,26 @@ def make_labels(chain: Chain, folder: Path, settings: Mapping[str, Any], progres
         progress((item + 1) / len(shards))
     with atomic_file(folder / _LABELS) as file:
         pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), file)
-    counts = {kind: sum(row["kind"] == kind for row in rows) for kind in (GENERATED, TRUE, *KINDS)}
+    counts = {kind: sum(row["kind"] == kind for row in rows) for kind in (GENERATED, TRUE, GRAINY, *KINDS)}
     figures = {"generated orbits labelled": len(chosen), "good from, dB": float(threshold)}
     table = {"title": "Labelled orbits", "header": ["kind", "orbits"], "rows": [list(row) for row in counts.items()]}
     return Outcome(figures, [table])
+
+
+def add_grain(frames: Tensor, seed: int) -> Tensor:
+    """Fine and coarse noise on and around the object, as small video models leave it.
+
+    Args:
+        frames: On white, ``[F, 3, H, W]`` in [0, 1].
+        seed: Of the noise and its strength.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    strength = 0.35 * torch.rand((), generator=generator)
+    coarse = torch.randn(len(frames), 3, 8, 8, generator=generator)
+    noise = torch.randn(frames.shape, generator=generator)
+    noise = noise + F.interpolate(coarse, frames.shape[-2:], mode="bilinear")
+    near = F.max_pool2d((frames.amin(1, keepdim=True) < 0.95).float(), 9, 1, 4)
+    return (frames + strength * noise * near).clamp(0, 1)
 
 
 def make_filter(chain: Chain, folder: Path, settings: Mapping[str, Any], progress: Progress) -> Outcome:
@@ -93,7 +118,10 @@ def make_filter(chain: Chain, folder: Path, settings: Mapping[str, Any], progres
     labels = _features(chain, folder, lambda share: progress(0.4 * share))
     training = labels.filter(~pc.field("checked"))
     # True orbits count as good examples where a failure was planted into them: as many of each.
-    rated = training.filter((pc.field("kind") != TRUE) | pc.is_in(pc.field("id"), pa.array(_planted_ids(training))))
+    rated = training.filter(
+        ~pc.is_in(pc.field("kind"), pa.array([TRUE, GRAINY]))
+        | pc.is_in(pc.field("id"), pa.array(_planted_ids(training)))
+    )
     tag = training[FEATURES][0].as_py()
     features, good = _vectors(rated, "quality_features"), np.array(rated["good"].to_pylist())
     validated = cross_validate(features, good, tag)
@@ -103,7 +131,7 @@ def make_filter(chain: Chain, folder: Path, settings: Mapping[str, Any], progres
     classifier = classifier.with_keep_rate(settings["keep"], validated.decisions[generated])
     classifier.save(folder / "quality")
     plot_calibration(validated, classifier.threshold, folder / "calibration.png")
-    true = training.filter(pc.field("kind") == TRUE)
+    true = training.filter(pc.is_in(pc.field("kind"), pa.array([TRUE, GRAINY])))
     regressor = train_elevation(_vectors(true, "elevation_features"), true["elevation"].to_numpy(), tag)
     regressor.save(folder / "elevation")
     plan, store = engine_plan(chain)
@@ -148,11 +176,11 @@ def _vectors(table: pa.Table, column: str) -> np.ndarray:
     return np.array(table[column].to_pylist(), np.float64)
 
 
-def engine_plan(chain: Chain) -> tuple[Plan, Store]:
-    """All of the engine's stages, and their run."""
+def engine_plan(chain: Chain, filtered: bool = True) -> tuple[Plan, Store]:
+    """All of the engine's stages, and their run; labels and masks of all orbits unless ``filtered``."""
     folder, store = chain.folder("filter"), orbit_store(chain)
     threshold = QualityClassifier.load(folder / "quality").threshold
-    good = f"quality >= {threshold!r}"
+    good = f"quality >= {threshold!r}" if filtered else None
     steps = [
         *orbit_steps(chain),
         Step(_video_features()),
@@ -185,8 +213,12 @@ def _filter_figures(plan: Plan, store: Store, classifier: QualityClassifier) -> 
 
 
 def make_shards(chain: Chain, folder: Path, settings: Mapping[str, Any], progress: Progress) -> Outcome:
-    """Pack what was kept, with its rig, labels and licences."""
+    """Pack what was kept, with its rig, labels and licences; and everything, to compare."""
+    plan, store = engine_plan(chain, filtered=False)
+    run_engine(plan, store, progress)
+    pack(plan, store, folder / EVERYTHING, quiet=True)
     plan, store = engine_plan(chain)
-    pack(plan, store, folder / "shards", quiet=True)
-    shards = ShardSet(str(folder / "shards"))
-    return Outcome({"items": len(shards), "columns": ", ".join(shards.columns)})
+    run_engine(plan, store, progress)  # nothing but its report again
+    pack(plan, store, folder / SHARDS, quiet=True)
+    shards, everything = (ShardSet(str(folder / name)) for name in (SHARDS, EVERYTHING))
+    return Outcome({"items": len(shards), "of": len(everything), "columns": ", ".join(shards.columns)})

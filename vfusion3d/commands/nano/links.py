@@ -5,7 +5,7 @@ from __future__ import annotations
 from vfusion3d.commands.nano.chain import Link
 from vfusion3d.commands.nano.filtering import make_filter, make_labels, make_shards
 from vfusion3d.commands.nano.objects import make_objects
-from vfusion3d.commands.nano.reconstructor import make_benchmark, make_finetune, make_pretrain
+from vfusion3d.commands.nano.reconstructor import make_benchmark, make_finetune, make_pretrain, make_unfiltered
 from vfusion3d.commands.nano.video import make_orbits, make_video
 
 LINKS = [
@@ -48,8 +48,8 @@ LINKS = [
     Link(
         "filter",
         "Filter, elevation and masks",
-        "A support vector machine learns the labels, a small network the elevation of renders. Both look at features "
-        "of a few frames. What is good enough gets an elevation and masks.",
+        "A support vector machine learns the labels, a small network the elevation of renders, with noise and without. "
+        "Both look at features of a few frames. What is good enough gets an elevation and masks.",
         0.1,
         ("labels", "orbits", "video", "objects"),
         make_filter,
@@ -57,8 +57,9 @@ LINKS = [
     Link(
         "shards",
         "Shards",
-        "What was kept becomes a shard set: the frames with alpha, and tables with rig, elevation, quality, licences.",
-        0.05,
+        "What was kept becomes a shard set: the frames with alpha, and tables with rig, elevation, quality, licences. "
+        "All orbits become another one, to compare.",
+        0.1,
         ("filter",),
         make_shards,
     ),
@@ -70,6 +71,14 @@ LINKS = [
         1.5,
         ("shards",),
         make_pretrain,
+    ),
+    Link(
+        "unfiltered",
+        "Pre-training without the filter",
+        "The same on as many orbits drawn from all: what the filter is worth.",
+        1.5,
+        ("shards",),
+        make_unfiltered,
     ),
     Link(
         "finetune",
@@ -84,7 +93,7 @@ LINKS = [
         "Benchmark",
         "Views of held-out objects that were not the input, beside the floors that any method has to beat.",
         0.3,
-        ("objects", "pretrain", "finetune"),
+        ("objects", "pretrain", "unfiltered", "finetune"),
         make_benchmark,
     ),
 ]

@@ -15,6 +15,7 @@ from torch import Tensor
 from vfusion3d.alpha import over_white, rgb_pixels
 from vfusion3d.cameras import Cameras
 from vfusion3d.commands.nano.chain import Chain, Outcome, Progress
+from vfusion3d.commands.nano.filtering import EVERYTHING, SHARDS
 from vfusion3d.commands.nano.objects import HELD_OUT, RENDERED
 from vfusion3d.commands.nano.settings import FINETUNE_RECIPE, PRETRAIN_RECIPE, merged
 from vfusion3d.commands.nano.training import MODEL, PICTURES, fit
@@ -30,8 +31,16 @@ _FIGURES = {"psnr": "PSNR, dB", "foreground_psnr": "foreground PSNR, dB", "iou":
 
 def make_pretrain(chain: Chain, folder: Path, settings: Mapping[str, Any], progress: Progress) -> Outcome:
     """On the shards, in stages of resolution, with the paper's strategies."""
-    root = {"data": {"init_args": {"root": str(chain.folder("shards") / "shards")}}}
+    root = {"data": {"init_args": {"root": str(chain.folder("shards") / SHARDS)}}}
     return _outcome(fit(PRETRAIN_RECIPE, merged(settings["changes"], root), folder, progress), folder)
+
+
+def make_unfiltered(chain: Chain, folder: Path, settings: Mapping[str, Any], progress: Progress) -> Outcome:
+    """As `make_pretrain`, on as many orbits of all."""
+    shards = chain.folder("shards")
+    count = len(ShardSet(str(shards / SHARDS)))
+    data = {"data": {"init_args": {"root": str(shards / EVERYTHING), "limit": count}}}
+    return _outcome(fit(PRETRAIN_RECIPE, merged(settings["changes"], data), folder, progress), folder)
 
 
 def make_finetune(chain: Chain, folder: Path, settings: Mapping[str, Any], progress: Progress) -> Outcome:
@@ -56,6 +65,9 @@ def make_benchmark(chain: Chain, folder: Path, settings: Mapping[str, Any], prog
     """Views other than the input of held-out objects, beside what any method has to beat."""
     shards = ShardSet(str(chain.folder("objects") / HELD_OUT))
     trained = {
+        "trained on as many unfiltered orbits": TriplaneReconstructor.from_pretrained(
+            chain.folder("unfiltered") / MODEL
+        ),
         "trained on orbits alone": TriplaneReconstructor.from_pretrained(chain.folder("pretrain") / MODEL),
         "trained on orbits, then on 3D": TriplaneReconstructor.from_pretrained(chain.folder("finetune") / MODEL),
     }

@@ -34,6 +34,7 @@ FULL: dict[str, dict[str, Any]] = {
             "learning_rate": {"cycles": [8, 16]},
         }
     },
+    "unfiltered": {},
     "finetune": {
         "changes": {
             "trainer": {"max_epochs": 8, "check_val_every_n_epoch": 4},
@@ -74,6 +75,7 @@ SHORT: dict[str, dict[str, Any]] = {
             "learning_rate": {"cycles": [1, 1]},
         }
     },
+    "unfiltered": {},
     "finetune": {
         "changes": {
             "trainer": {"max_epochs": 1},
@@ -112,7 +114,11 @@ def chain_settings(short: bool, meshes: list[str] | None, video_model: str | Non
         from vfusion3d.video.trained import find_video_model
 
         settings["video"] = {"model": str(weights_identity(find_video_model(video_model)))}
-    recipes = {"video": VIDEO_RECIPE, "pretrain": PRETRAIN_RECIPE, "finetune": FINETUNE_RECIPE}
+    settings["unfiltered"] = dict(settings["pretrain"])
+    recipes = {
+        **{"video": VIDEO_RECIPE, "finetune": FINETUNE_RECIPE},
+        **dict.fromkeys(("pretrain", "unfiltered"), PRETRAIN_RECIPE),
+    }
     for name, recipe in recipes.items():
         settings[name]["recipe"] = hashlib.sha256(recipe_text(recipe).encode()).hexdigest()[:16]
     return settings
