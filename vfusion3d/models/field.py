@@ -9,7 +9,7 @@ pass over memory.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -79,10 +79,6 @@ class TriplaneField(nn.Module):
             projected = F.conv2d(source_features[None], weight[:, 3 * channels : last, None, None])
             maps.append(F.pad(projected, (1, 1, 1, 1))[0])
         return maps
-
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """As `torch.nn.Module.compile`: the arithmetic around the matrix products becomes one kernel."""
-        super().compile(*args, **kwargs)
 
     def forward(
         self,

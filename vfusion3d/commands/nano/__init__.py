@@ -17,7 +17,7 @@ def build_parser() -> ArgumentParser:
         description="The whole paper at small size, on a processor: render objects, fine-tune a video model on their "
         "orbits, let it make orbits of pictures, label and filter them, estimate their elevation, cut them out, pack "
         "them, pre-train a reconstructor on them, fine-tune it on 3D objects, score it on objects that it never saw, "
-        "and write DIR/report.html with the pictures and figures of every stage. About ten minutes on two cores. An "
+        "and write DIR/report.html with the pictures and figures of every stage. About twelve minutes on two cores. An "
         "interrupted run goes on where it was; a changed option redoes what depends on it. It needs no file and no "
         "network. Example: vfusion3d nano --output runs/nano",
     )
