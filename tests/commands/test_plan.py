@@ -87,6 +87,6 @@ def test_a_video_model(run):
     status, text, error = run("plan", "--config", "recipes/nano/video_emu.yaml")
     assert status == 0, error
     assert "emu (nano), trains all" in text and "64 frames of 32 pixels a step" in text
-    assert "1800, 90 an epoch" in text and "losses   denoising x 1" in text and "GiB a device, estimated" in text
+    assert "1,800, 90 an epoch" in text and "losses   denoising x 1" in text and "GiB a device, estimated" in text
     status, text, error = run("plan", "--config", "recipes/nano/video_emu.yaml", "--model.init_args.backbone", "sora")
     assert status == 2 and text == "" and "`backbone` must be one of" in error and "'sora'" in error
