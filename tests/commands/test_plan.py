@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
+import lightning  # noqa: F401 - its log writes to the standard error of whoever imports it first
 import pytest
 
 from vfusion3d import cli
