@@ -75,6 +75,8 @@ def test_settings():
         "a": {"b": 4, "c": 2},
         "d": None,
     }
+    other = {"class_path": "b", "init_args": {"y": 2}}
+    assert merged({"data": {"class_path": "a", "init_args": {"x": 1}}}, {"data": other}) == {"data": other}
 
 
 @pytest.mark.parametrize(

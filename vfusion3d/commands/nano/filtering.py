@@ -32,6 +32,7 @@ from vfusion3d.engine.stages.pictures import encode_frames
 from vfusion3d.engine.stages.planted import KINDS, plant
 from vfusion3d.engine.stages.quality import QualityClassifier, QualityScore, threshold_for
 from vfusion3d.engine.store import Store
+from vfusion3d.errors import UsageError
 from vfusion3d.outputs import atomic_file
 from vfusion3d.preprocessing import rig_border
 from vfusion3d.preprocessing.elevation import train_elevation
@@ -114,7 +115,11 @@ def add_grain(frames: Tensor, seed: int) -> Tensor:
 
 
 def make_filter(chain: Chain, folder: Path, settings: Mapping[str, Any], progress: Progress) -> Outcome:
-    """Train filter and elevation regressor; then score, filter, label and cut out all generated orbits."""
+    """Train filter and elevation regressor; then score, filter, label and cut out all generated orbits.
+
+    Raises:
+        UsageError: if none of them passes.
+    """
     labels = _features(chain, folder, lambda share: progress(0.4 * share))
     training = labels.filter(~pc.field("checked"))
     # True orbits count as good examples where a failure was planted into them: as many of each.
@@ -137,6 +142,11 @@ def make_filter(chain: Chain, folder: Path, settings: Mapping[str, Any], progres
     plan, store = engine_plan(chain)
     run_engine(plan, store, lambda share: progress(0.4 + 0.6 * share))
     figures = {"ROC AUC of the filter, cross-validated": report["roc_auc"], **_filter_figures(plan, store, classifier)}
+    if not figures["kept"]:
+        raise UsageError(
+            f"The filter keeps none of the {figures['dropped']} orbits, so there is nothing to train on; give more "
+            "objects or a better video model."
+        )
     caption = "How the share of good orbits grows with the filter's decision value, on orbits it was not trained on."
     return Outcome(figures, [_unseen(labels, classifier)], [["calibration.png", caption]])
 

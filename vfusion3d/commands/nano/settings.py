@@ -132,7 +132,9 @@ def recipe_text(name: str) -> str:
 
 
 def merged(base: Any, changes: Any) -> Any:
-    """Nested mappings with some values replaced."""
+    """Nested mappings with some values replaced; another ``class_path`` replaces the arguments too."""
     if not isinstance(base, Mapping) or not isinstance(changes, Mapping):
         return changes
+    if "class_path" in changes and changes["class_path"] != base.get("class_path"):
+        return dict(changes)
     return {**base, **{key: merged(base.get(key), value) for key, value in changes.items()}}

@@ -36,12 +36,13 @@ def make_video(chain: Chain, folder: Path, settings: Mapping[str, Any], progress
     if "model" in settings:
         config = read_video_config(find_video_model(chain.places["video_model"]))
         return Outcome({"given model": config.name, "backbone": config.backbone, "pixels a side": config.size})
-    changes = dict(settings["changes"])
+    changes, terms = dict(settings["changes"]), {"license": "CC0-1.0"}
     if "meshes" in chain.settings["objects"]:
+        terms = {}  # they are the meshes' owners'
         size = changes.get("data", {}).get("init_args", {}).get("resolution", 32)
         root = {"root": str(chain.folder("objects") / RENDERED), "batch_size": 4, "views": 16, "resolution": size}
         changes["data"] = {"class_path": "vfusion3d.OrbitVideoDataModule", "init_args": {**root, "val_fraction": 0.1}}
-    trainer = fit(VIDEO_RECIPE, changes, folder, progress, name="nano-orbit", license="CC0-1.0")
+    trainer = fit(VIDEO_RECIPE, changes, folder, progress, name="nano-orbit", **terms)
     logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
     names = {"val/psnr": "orbit PSNR, dB", "val/still_psnr": "PSNR of the first frame repeated, dB"}
     figures = {"steps": trainer.global_step, **{text: logged[name] for name, text in names.items() if name in logged}}
@@ -89,18 +90,18 @@ def orbit_store(chain: Chain) -> Store:
     shards = ShardSet(str(chain.folder("objects") / PICTURED))
     size, rig = model_size(chain)
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows, licences = [], shards.attributes()["licence"].to_pylist()
     for item, kind in enumerate(categories(shards, chain.settings["objects"]["kinds"])):
         key, truth = shards.key(item), true_orbit(shards, item, size, rig_border(rig))
         shards.pictures(item, [0])[0].save(folder / "pictures" / f"{key}.png")
         rows.append(
             {
-                **{"id": key, "file": f"{key}.png", "category": kind},
+                **{"id": key, "file": f"{key}.png", "category": kind, "licence": licences[item]},
                 "true_elevation": float(shards.cameras(item).elevations[0]),
                 "truth": None if truth is None else encode_frames(truth),
             }
         )
-    kinds = {"id": pa.string(), "file": pa.string(), "category": pa.string(), "true_elevation": pa.float64()}
+    kinds = {**dict.fromkeys(("id", "file", "category", "licence"), pa.string()), "true_elevation": pa.float64()}
     items = pa.Table.from_pylist(rows, pa.schema({**kinds, "truth": pa.list_(pa.binary())}))
     if items["category"].null_count == len(items):  # meshes
         items = items.drop_columns(["category"])
