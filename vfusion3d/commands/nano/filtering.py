@@ -123,10 +123,8 @@ def make_filter(chain: Chain, folder: Path, settings: Mapping[str, Any], progres
     labels = _features(chain, folder, lambda share: progress(0.4 * share))
     training = labels.filter(~pc.field("checked"))
     # True orbits count as good examples where a failure was planted into them: as many of each.
-    rated = training.filter(
-        ~pc.is_in(pc.field("kind"), pa.array([TRUE, GRAINY]))
-        | pc.is_in(pc.field("id"), pa.array(_planted_ids(training)))
-    )
+    rendered = pc.is_in(pc.field("kind"), pa.array([TRUE, GRAINY]))
+    rated = training.filter(~rendered | pc.is_in(pc.field("id"), pa.array(_planted_ids(training))))
     tag = training[FEATURES][0].as_py()
     features, good = _vectors(rated, "quality_features"), np.array(rated["good"].to_pylist())
     validated = cross_validate(features, good, tag)
@@ -136,7 +134,7 @@ def make_filter(chain: Chain, folder: Path, settings: Mapping[str, Any], progres
     classifier = classifier.with_keep_rate(settings["keep"], validated.decisions[generated])
     classifier.save(folder / "quality")
     plot_calibration(validated, classifier.threshold, folder / "calibration.png")
-    true = training.filter(pc.is_in(pc.field("kind"), pa.array([TRUE, GRAINY])))
+    true = training.filter(rendered)
     regressor = train_elevation(_vectors(true, "elevation_features"), true["elevation"].to_numpy(), tag)
     regressor.save(folder / "elevation")
     plan, store = engine_plan(chain)
