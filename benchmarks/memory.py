@@ -18,8 +18,8 @@ from vfusion3d.training.plan import RunSettings, estimate_cost, estimate_memory
 
 GIB = 2**30
 BATCHES = (1, 2, 4, 8, 16, 32)
-DEVICES = (("one device", 1, False, False), ("DDP", 8, True, False), ("FSDP, 8", 8, False, True))
-DEVICES += (("FSDP, 128", 128, False, True),)
+DEVICES = (("one device", 1, False, False), ("DDP", 8, True, False), ("FSDP2, 8", 8, False, True))
+DEVICES += (("FSDP2, 128", 128, False, True),)
 VIDEO_BATCHES = (1, 2, 3, 4)
 MODES = (  # backbone, what is trained, pixels a side, options
     ("svd", "temporal", 512, ()),

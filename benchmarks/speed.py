@@ -356,7 +356,7 @@ def main() -> int:
     """Measure and print; 0, or 2 if the device is not there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
-    parser.add_argument("--only", nargs="+", choices=list(GROUPS), default=list(GROUPS), help="groups to measure (all)")
+    parser.add_argument("--only", nargs="*", choices=list(GROUPS), default=list(GROUPS), help="groups to measure (all)")
     parser.add_argument("--threads", type=int, default=1, help="processor threads (default: 1)")
     parser.add_argument("--repeats", type=int, default=3, help="runs of which the best counts (default: 3)")
     parser.add_argument("--device", default="cpu", help="cuda adds absolute milliseconds and memory (default: cpu)")

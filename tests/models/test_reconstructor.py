@@ -27,6 +27,31 @@ def test_batch_equals_single():
             torch.testing.assert_close(a[k : k + 1], b, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("preset", ["tiny", "nano"])
+def test_objects_evaluated_together_are_those_evaluated_one_by_one(preset, recompute, monkeypatch):
+    """Accelerators take the rays of all objects at once; chunks then end in the middle of an object."""
+    torch.manual_seed(0)
+    model = TriplaneReconstructor(ReconstructorConfig.preset(preset)).eval()
+    size = model.config.image_size
+    cameras = random_sphere(3, generator=torch.Generator().manual_seed(1))
+    views = random_sphere(6, generator=torch.Generator().manual_seed(2)).reshape(3, 2)
+    pictures, jitter, points = torch.rand(3, 4, size, size), torch.rand(3, 2, 25, 2), torch.randn(3, 40, 3) * 0.6
+    answers = []
+    for together in (False, True):
+        monkeypatch.setattr(Triplanes, "_together", property(lambda _, together=together: together))
+        model.zero_grad()
+        triplanes = model(pictures, cameras)
+        rendered = triplanes.render(views, 5, 5, 0.5, 6, 4, jitter, chunk=170, recompute=recompute)
+        density = triplanes.density(points, chunk=33)
+        sum([*(part.square().sum() for part in rendered), density.sum()]).backward()
+        gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+        answers.append([*rendered, density, *gradients])
+    assert len(answers[0]) == len(answers[1]) > 10
+    for alone, at_once in zip(*answers, strict=True):
+        torch.testing.assert_close(at_once, alone, atol=2e-4, rtol=2e-4)
+
+
 @torch.no_grad()
 def test_turning_the_world_turns_the_answer():
     """`upright_azimuth`: the model never learns where the source stood, only its elevation."""

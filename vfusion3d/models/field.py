@@ -8,6 +8,7 @@ pass over memory.
 
 from __future__ import annotations
 
+from copy import copy
 from itertools import pairwise
 from typing import cast
 
@@ -55,29 +56,29 @@ class TriplaneField(nn.Module):
         return cast(nn.Linear, self.layers[-1])
 
     def project(self, planes: Tensor, source_features: Tensor | None) -> list[Tensor]:
-        """First layer applied to the texels of one object, padded by one texel for interpolation at the rim.
+        """First layer applied to the texels of B objects, padded by one texel for interpolation at the rim.
 
         Its bias is in the first plane: what a point reads of a plane has weights that add up to 1, also outside.
 
         Args:
-            planes: ``[3, C, R, R]``.
-            source_features: ``[P, h, w]`` or None.
+            planes: ``[B, 3, C, R, R]``.
+            source_features: ``[B, P, h, w]`` or None.
 
         Returns:
-            One map ``[field_dim, R + 2, R + 2]`` per plane, then the source map (zero beyond the picture).
+            One map ``[B, field_dim, R + 2, R + 2]`` per plane, then the source map (zero beyond the picture).
         """
         weight = self.first.weight.float()
-        channels = planes.shape[1]
+        channels = planes.shape[2]
         maps = []
         mode = "constant" if self.padding == "zeros" else "replicate"
-        for k, plane in enumerate(planes):
-            projected = F.conv2d(plane[None], weight[:, k * channels : (k + 1) * channels, None, None])
-            maps.append(F.pad(projected, (1, 1, 1, 1), mode=mode)[0])
+        for k, plane in enumerate(planes.unbind(1)):
+            projected = F.conv2d(plane, weight[:, k * channels : (k + 1) * channels, None, None])
+            maps.append(F.pad(projected, (1, 1, 1, 1), mode=mode))
         maps[0] = maps[0] + self.first.bias.float()[:, None, None]
         if source_features is not None:
-            last = 3 * channels + source_features.shape[0]
-            projected = F.conv2d(source_features[None], weight[:, 3 * channels : last, None, None])
-            maps.append(F.pad(projected, (1, 1, 1, 1))[0])
+            last = 3 * channels + source_features.shape[1]
+            projected = F.conv2d(source_features, weight[:, 3 * channels : last, None, None])
+            maps.append(F.pad(projected, (1, 1, 1, 1)))
         return maps
 
     def forward(
@@ -87,36 +88,44 @@ class TriplaneField(nn.Module):
         shapes: list[tuple[int, int]],
         camera: Cameras | None = None,
         outputs: int = 4,
+        start: Tensor | None = None,
     ) -> Tensor:
-        """Raw density and colour of one object.
+        """Raw density and colour of one object, or of several.
 
         Args:
             points: In the model's frame, ``[N, 3]``.
-            table: Texels of all maps of `project`, one row each, ``[T, field_dim]``.
+            table: Texels of all maps of `project`, one row each, ``[T, field_dim]``; objects one after the other.
             shapes: Height and width of each map.
-            camera: Source camera in the model's frame, if there is a source map or depth is a feature.
+            camera: Source camera in the model's frame, if there is a source map or depth is a feature; of several
+                objects one per point, ``[N]``.
             outputs: 4, 1 for the density alone, or 0 for what `first_sums` returns.
+            start: First row of each point's object in the table, int32 ``[N]``; None for one object.
 
         Returns:
             ``[N, outputs]`` before any activation.
         """
-        sums = self.first_sums(points, table, shapes, camera)
+        sums = self.first_sums(points, table, shapes, camera, start)
         return self.decode(sums, outputs) if outputs else sums
 
     def first_sums(
-        self, points: Tensor, table: Tensor, shapes: list[tuple[int, int]], camera: Cameras | None = None
+        self,
+        points: Tensor,
+        table: Tensor,
+        shapes: list[tuple[int, int]],
+        camera: Cameras | None = None,
+        start: Tensor | None = None,
     ) -> Tensor:
         """What the first layer makes of points, ``[N, field_dim]``; arguments as `forward`."""
         x, y, z = ((points.T + 1) / 2).contiguous()
         places = [(x, y), (x, z), (z, y)]
         depth = None
         if camera is not None and (len(shapes) == 4 or self.depth_frequencies):
-            uv, depth = camera.project(points)
+            uv, depth = camera.project(points) if start is None else _project_each(camera, points)
             if len(shapes) == 4:
                 places.append((uv[:, 0], uv[:, 1]))
-        hidden: Tensor = TexelSum.apply(table, *texel_weights(places, shapes))
+        hidden: Tensor = TexelSum.apply(table, *texel_weights(places, shapes, start))
         if camera is not None and depth is not None and self.depth_frequencies:
-            extra = depth_features(depth, camera.centers.norm(), self.depth_frequencies)
+            extra = depth_features(depth, camera.centers.norm(dim=-1), self.depth_frequencies)
             hidden = hidden + F.linear(extra, self.first.weight[:, -self.depth_features :].float())
         return hidden
 
@@ -156,7 +165,7 @@ def depth_features(depth: Tensor, distance: Tensor, frequencies: int) -> Tensor:
 
     Args:
         depth: Along the source camera's axis, ``[N]``, world units.
-        distance: Of the source camera from the origin, ``[]``.
+        distance: Of the source camera from the origin, ``[]`` or ``[N]``.
         frequencies: Octaves; the slowest has a period of 4 world units.
 
     Returns:
@@ -188,9 +197,9 @@ class ObjectField:
     ) -> None:
         self.field = field
         self.source_camera = source_camera
-        maps = field.project(planes, source_features)
+        maps = field.project(planes[None], None if source_features is None else source_features[None])
         self.shapes = [(m.shape[-2], m.shape[-1]) for m in maps]
-        self.table = torch.cat([m.flatten(1) for m in maps], dim=1).T.float().contiguous()
+        self.table = _texels(maps)[0]
 
     def density(self, points: Tensor) -> Tensor:
         """Density ``[N]`` at points ``[N, 3]``; 0 outside the cube."""
@@ -243,6 +252,63 @@ class ObjectField:
             if low >= -1 and high <= 1:  # as all samples of rays
                 return density
         return density * (points.abs() <= 1).all(-1)
+
+
+class BatchField(ObjectField):
+    """The radiance fields of B objects, evaluated together: accelerators are idle while they start a kernel for each.
+
+    Points are those of rays of which `of` told the objects.
+
+    Args:
+        field: The point MLP.
+        planes: ``[B, 3, C, R, R]``.
+        source_features: ``[B, P, h, w]`` or None.
+        source_cameras: Cameras of the source pictures in the model's frame, ``[B]``; needed as by `ObjectField`.
+    """
+
+    def __init__(
+        self,
+        field: TriplaneField,
+        planes: Tensor,
+        source_features: Tensor | None = None,
+        source_cameras: Cameras | None = None,
+    ) -> None:
+        self.field = field
+        self.source_camera = source_cameras
+        maps = field.project(planes, source_features)
+        self.shapes = [(m.shape[-2], m.shape[-1]) for m in maps]
+        self.table = _texels(maps).flatten(0, 1)
+        self.texels = len(self.table) // len(planes)
+        self.owners: Tensor | None = None
+
+    def of(self, owners: Tensor) -> BatchField:
+        """The field of points that lie on rays, as many on each, in order.
+
+        Args:
+            owners: Which object each ray meets, int64 ``[R]``.
+        """
+        field = copy(self)
+        field.owners = owners
+        return field
+
+    def _evaluate(self, points: Tensor, outputs: int) -> Tensor:
+        if self.owners is None:
+            raise ValueError("Say with `of` which objects the points are of.")
+        owners = self.owners.repeat_interleave(len(points) // len(self.owners))
+        camera = None if self.source_camera is None else self.source_camera[owners]
+        raw: Tensor = self.field(points, self.table, self.shapes, camera, outputs, owners.int() * self.texels)
+        return raw
+
+
+def _texels(maps: list[Tensor]) -> Tensor:
+    """Maps ``[B, D, H, W]`` of any sizes as rows of one table for each object, ``[B, T, D]``."""
+    return torch.cat([m.flatten(2) for m in maps], dim=2).mT.float().contiguous()
+
+
+def _project_each(cameras: Cameras, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Each of N points by a camera of its own: positions ``[N, 2]`` and depths ``[N]``."""
+    uv, depth = cameras.project(points[:, None])
+    return uv[:, 0], depth[:, 0]
 
 
 def _linear(layer: nn.Linear, x: Tensor, outputs: int | None = None) -> Tensor:

@@ -9,13 +9,18 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from vfusion3d.models.texel_kernels import gather, has_kernels, scatter
 
-def texel_weights(places: list[tuple[Tensor, Tensor]], shapes: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+
+def texel_weights(
+    places: list[tuple[Tensor, Tensor]], shapes: list[tuple[int, int]], first: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Bilinear interpolation as rows of a table.
 
     Args:
         places: Position in the unit square of each map, column then row, ``[N]`` each.
         shapes: Height and width of the maps, padded by one texel, that the table lists one after the other.
+        first: Row at which the maps of each point begin, int32 ``[N]``; 0 by default.
 
     Returns:
         Rows, int32, and their weights, ``[N, 4 * maps]``.
@@ -28,6 +33,7 @@ def texel_weights(places: list[tuple[Tensor, Tensor]], shapes: list[tuple[int, i
         right_share, lower_share = column - left, row - top
         left_share, upper_share = 1 - right_share, 1 - lower_share
         index = (top.int() * width + left.int()) + start
+        index = index if first is None else index + first
         rows += [index, index + 1, index + width, index + width + 1]
         weights += [
             left_share * upper_share,
@@ -50,6 +56,8 @@ class TexelSum(torch.autograd.Function):
         """Sums ``[N, D]``."""
         ctx.texels = len(table)
         ctx.save_for_backward(rows, weights, table if ctx.needs_input_grad[2] else None)
+        if has_kernels(table):
+            return gather(table, rows, weights)
         return F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights)
 
     @staticmethod
@@ -58,7 +66,9 @@ class TexelSum(torch.autograd.Function):
         """Gradients of the table, and of the weights where points have one."""
         rows, weights, table = ctx.saved_tensors
         to_table = to_weights = None
-        if ctx.needs_input_grad[0]:
+        if ctx.needs_input_grad[0] and has_kernels(gradient):
+            to_table = scatter(gradient, rows, weights, ctx.texels)
+        elif ctx.needs_input_grad[0]:
             # Sorted by texel, each texel's gradient is a weighted sum of rows again, of the samples that read it.
             texels, order = rows.flatten().sort()
             starts = torch.searchsorted(texels, torch.arange(ctx.texels, dtype=texels.dtype, device=texels.device))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vfusion3d.cameras import Cameras
-from vfusion3d.models.field import ObjectField, TriplaneField
+from vfusion3d.models.field import BatchField, ObjectField, TriplaneField
 from vfusion3d.models.plane_lattice import PlaneLattice
 from vfusion3d.rendering import OccupancyGrid, RayColours, render_rays
 from vfusion3d.rendering.isosurface import SurfaceMesh, extract_isosurface, vertex_colours, vertex_normals
@@ -20,7 +20,7 @@ from vfusion3d.rendering.textbook import TextbookField
 from vfusion3d.rendering.texture import bake
 from vfusion3d.rendering.turntable import turntable_cameras
 from vfusion3d.rendering.unwrap import UNWRAP_SECONDS, unwrap
-from vfusion3d.rendering.volume import CHUNK_WITHOUT_GRADIENTS
+from vfusion3d.rendering.volume import default_chunk
 
 Sampler = Literal["exact", "parity"]
 TEXTURE_SIZE = 1024
@@ -123,6 +123,15 @@ class Triplanes:
             self._split[id(batch)] = batch.unbind()
         return self._split[id(batch)]
 
+    @property
+    def _together(self) -> bool:
+        """Whether objects are evaluated at once: accelerators want large calls, a processor's caches small ones."""
+        return len(self) > 1 and self.planes.device.type != "cpu"
+
+    def _owners(self, count: int) -> Tensor:
+        """Which object each of ``count`` rays or points per object belongs to, ``[B * count]``."""
+        return torch.arange(len(self), device=self.planes.device).repeat_interleave(count)
+
     def occupancy(self, index: int) -> OccupancyGrid:
         """Where one object may be, in the model's frame; made once.
 
@@ -189,10 +198,24 @@ class Triplanes:
                 fine,
                 None if unit is None else unit[..., :coarse],
                 None if unit is None else unit[..., coarse:],
-                chunk or CHUNK_WITHOUT_GRADIENTS,
+                chunk or default_chunk(origins.device, recompute=False),
             )
             return _pictures(every, background, shape)
         origins, directions = cameras.rays(height, width)
+        if self._together and not skip_empty:
+            every = render_rays(
+                BatchField(self.field, self.planes, self.source_features, self.source_cameras),
+                origins.reshape(-1, 3),
+                directions.reshape(-1, 3),
+                coarse,
+                fine,
+                None if jitter is None else jitter.reshape(-1, 2),
+                chunk,
+                recompute,
+                progress=progress,
+                owners=self._owners(cameras.shape[1] * height * width),
+            )
+            return _pictures(every, background, shape)
         parts = []
         for index in range(len(self)):
             grid = self.occupancy(index) if skip_empty else None
@@ -213,9 +236,14 @@ class Triplanes:
             parts.append(rays)
         return _pictures(RayColours(*map(torch.stack, zip(*parts, strict=True))), background, shape)
 
-    def density(self, points: Tensor, chunk: int = 65536) -> Tensor:
+    def density(self, points: Tensor, chunk: int | None = None) -> Tensor:
         """Density ``[B, N]`` per world unit at world points ``[B, N, 3]``; 0 outside the field."""
-        points = self._model_points(points)
+        points, chunk = self._model_points(points), chunk or default_chunk(self.planes.device, recompute=False)
+        if self._together:
+            field = BatchField(self.field, self.planes, self.source_features, self.source_cameras)
+            owners = self._owners(points.shape[1])
+            parts = zip(points.reshape(-1, 3).split(chunk), owners.split(chunk), strict=True)
+            return torch.cat([field.of(own).density(part) for part, own in parts]).view(points.shape[:2])
         return torch.stack(
             [
                 torch.cat([self.object_field(i).density(part) for part in points[i].split(chunk)])
@@ -223,9 +251,9 @@ class Triplanes:
             ]
         )
 
-    def query(self, points: Tensor, chunk: int = 65536) -> tuple[Tensor, Tensor]:
+    def query(self, points: Tensor, chunk: int | None = None) -> tuple[Tensor, Tensor]:
         """Density ``[B, N]`` and colour ``[B, N, 3]`` in [-0.001, 1.001] at world points ``[B, N, 3]``."""
-        points = self._model_points(points)
+        points, chunk = self._model_points(points), chunk or default_chunk(self.planes.device, recompute=False)
         density, colour = [], []
         for i in range(len(self)):
             parts = [self.object_field(i).density_and_colour(part) for part in points[i].split(chunk)]

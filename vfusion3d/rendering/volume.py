@@ -8,7 +8,7 @@ no graph, and with gradients each chunk is recomputed in the backward pass.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -22,7 +22,21 @@ from vfusion3d.rendering.quadrature import (
     interval_edges,
 )
 
-CHUNK, CPU_CHUNK, CHUNK_WITHOUT_GRADIENTS = 32768, 16384, 131072
+CHUNK, CPU_CHUNK = 1 << 20, 1 << 14
+"""Points evaluated at once while gradients are recorded: on an accelerator, on a processor."""
+CHUNK_WITHOUT_GRADIENTS, CPU_CHUNK_WITHOUT_GRADIENTS = 1 << 20, 1 << 17
+"""The same while none are recorded."""
+CHUNK_OF_KEPT = 1 << 22
+"""On an accelerator where nothing is recomputed, so that smaller chunks would save no memory."""
+
+
+def default_chunk(device: torch.device, recompute: bool = True) -> int:
+    """Points to evaluate at once: as many as a processor's caches hold, and enough to keep an accelerator busy."""
+    if device.type == "cpu":
+        return CPU_CHUNK if torch.is_grad_enabled() else CPU_CHUNK_WITHOUT_GRADIENTS
+    if not torch.is_grad_enabled():
+        return CHUNK_WITHOUT_GRADIENTS
+    return CHUNK if recompute else CHUNK_OF_KEPT
 
 
 class RayColours(NamedTuple):
@@ -46,8 +60,15 @@ class Field(Protocol):
         """Density ``[N]`` and colour ``[N, 3]`` in [0, 1] at points ``[N, 3]``."""
 
 
+class SeveralFields(Protocol):
+    """Radiance fields of several objects."""
+
+    def of(self, owners: Tensor) -> Field:
+        """The field of points on R rays, as many on each, of which ``owners`` ``[R]`` tells the objects."""
+
+
 def render_rays(
-    field: Field,
+    field: Field | SeveralFields,
     origins: Tensor,
     directions: Tensor,
     coarse: int = 64,
@@ -57,24 +78,25 @@ def render_rays(
     recompute: bool = True,
     cull: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None = None,
     progress: Callable[[int], None] | None = None,
+    owners: Tensor | None = None,
 ) -> RayColours:
-    """Render rays of one object.
+    """Render rays of one object, or of several.
 
     Args:
-        field: The object.
+        field: The object; with ``owners`` the objects.
         origins: ``[R, 3]``, world units, in the field's frame.
         directions: Unit vectors ``[R, 3]``.
         coarse: Samples in equal intervals of a ray's path through the box.
         fine: Samples placed where the coarse pass saw something; 0 for none.
         jitter: Uniform numbers in [0, 1), ``[R, 2]``, that shift all samples of a ray inside their intervals
             (training); None gives the midpoints, and the same picture every time.
-        chunk: Points evaluated at once; by default `CHUNK`, on a processor `CPU_CHUNK`, and without gradients
-            `CHUNK_WITHOUT_GRADIENTS`.
+        chunk: Points evaluated at once; `default_chunk` of the device by default.
         recompute: Keep no activations of a chunk for the backward pass but evaluate it again there (gradient
             checkpointing): a third slower, memory independent of the number of rays.
         cull: From origins, directions, near and far, which rays can see anything (`OccupancyGrid.rays_that_meet`);
             the others see nothing.
         progress: Called with the number of rays finished.
+        owners: Which of several objects each ray meets, int64 ``[R]``.
 
     Returns:
         Colours, opacities and depths of all rays, in order.
@@ -94,21 +116,20 @@ def render_rays(
     hit = (far > near).nonzero()[:, 0]
     if cull is not None:
         hit = hit[cull(origins[hit], directions[hit], near[hit], far[hit])]
-    if chunk is None:
-        with_gradients = CPU_CHUNK if origins.device.type == "cpu" else CHUNK
-        chunk = with_gradients if torch.is_grad_enabled() else CHUNK_WITHOUT_GRADIENTS
+    chunk = chunk or default_chunk(origins.device, recompute)
     rays_per_chunk = max(1, chunk // (coarse + fine))
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     for index in hit.split(rays_per_chunk):
         bundle = (origins[index], directions[index], near[index], far[index])
         shift = None if jitter is None else jitter[index]
+        here = cast(Field, field) if owners is None else cast(SeveralFields, field).of(owners[index])
         if not torch.is_grad_enabled():
-            part = _integrate_once(field, *bundle, coarse, fine, shift)
+            part = _integrate_once(here, *bundle, coarse, fine, shift)
         elif recompute:
-            depths = sample_depths(field, *bundle, coarse, fine, shift)
-            part = checkpoint(_integrate, field, *bundle, depths, use_reentrant=False, preserve_rng_state=False)
+            depths = sample_depths(here, *bundle, coarse, fine, shift)
+            part = checkpoint(_integrate, here, *bundle, depths, use_reentrant=False, preserve_rng_state=False)
         else:
-            part = _integrate(field, *bundle, sample_depths(field, *bundle, coarse, fine, shift))
+            part = _integrate(here, *bundle, sample_depths(here, *bundle, coarse, fine, shift))
         parts.append(part)
         if progress is not None:
             progress(len(index))

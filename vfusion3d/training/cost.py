@@ -45,6 +45,8 @@ class StepCost:
     """Floating-point operations per sample, forward and backward, with what is recomputed."""
     frozen_bytes: int = 0
     """Weights that are not trained, where they lie beside the trained ones."""
+    chunk_bytes: int = 0
+    """Made and dropped again, whatever the batch, while the renderer recomputes a chunk of points."""
 
 
 @lru_cache
@@ -109,7 +111,7 @@ def step_cost(
     plane = 3 * config.triplane_high**2 * 4
     sample += 2 * plane * (config.triplane_channels + config.field_dim) + rays * 4 * 4 * 6
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return StepCost(trained, fixed, sample, max(largest, render_peak), flops)
+    return StepCost(trained, fixed, sample, largest, flops, chunk_bytes=render_peak)
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ class PerceptualLoss:
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Mean distance of pictures ``[N, 3, H, W]`` in [0, 1], as a scalar."""
-        if next(self.network.parameters()).device != prediction.device:
+        if next(self.network.buffers()).device != prediction.device:
             self.network.to(prediction.device)
         return self.network(prediction.float(), target.float(), normalize=True).mean()
 

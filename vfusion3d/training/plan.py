@@ -280,7 +280,8 @@ def estimate_memory(run: RunSettings, cost: StepCost) -> Memory:
     """Memory of one device (an estimate: see `vfusion3d.training.cost`)."""
     trained = 4 * cost.parameters // (run.devices if run.sharded else 1)
     weights = trained + cost.frozen_bytes
-    activations = cost.fixed_bytes + run.batch_size * (cost.sample_bytes + cost.peak_bytes)
+    activations = cost.fixed_bytes + run.batch_size * cost.sample_bytes
+    activations += max(run.batch_size * cost.peak_bytes, cost.chunk_bytes)
     return Memory(
         weights=weights,
         gradients=trained * (2 if run.distributed and not run.sharded else 1),
