@@ -1,4 +1,4 @@
-"""The Triton kernels, which only GPUs run, in Triton's interpreter, in a process of its own, since it is chosen first."""
+"""The Triton kernels, which only GPUs run, in Triton's interpreter: a process of its own, as that is chosen first."""
 
 from __future__ import annotations
 
