@@ -12,9 +12,9 @@ import torch
 from vfusion3d import TriplaneReconstructor
 
 
-def run(mode: str, processes: int, path: Path) -> dict[str, torch.Tensor]:
+def run(mode: str, processes: int, path: Path, resume: Path | None = None) -> dict[str, torch.Tensor]:
     """Weights after two epochs of the same global batches, trained by this file's `main`; the exported are the same."""
-    command = [sys.executable, __file__, mode, str(processes), str(path)]
+    command = [sys.executable, __file__, mode, str(processes), str(path), *([str(resume)] if resume else [])]
     done = subprocess.run(command, cwd=path.parent, capture_output=True, text=True, timeout=800, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     weights: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["state_dict"]
@@ -31,10 +31,14 @@ def test_two_processes_equal_one_with_copies_and_with_shards_of_the_model(tmp_pa
         assert two.keys() == one.keys()
         # Adam divides by a gradient's size, so rounding shows in the smallest ones.
         assert all(torch.allclose(two[name], one[name], atol=5e-6) for name in one), mode
+    # A sharded run that was cut off within its second epoch goes on from its checkpoint.
+    whole = run("fsdp", 2, tmp_path / "whole.ckpt", tmp_path / "fsdp.steps" / "step=3.ckpt")
+    assert all(torch.allclose(whole[name], one[name], atol=5e-6) for name in one)
 
 
-def main(mode: str, processes: int, path: str) -> None:
+def main(mode: str, processes: int, path: str, resume: str | None = None) -> None:
     from lightning.pytorch import Trainer
+    from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.strategies import ModelParallelStrategy
 
     from vfusion3d.callbacks import CameraNoise, ExportModel, LearningRateRestart, SkipNonFinite
@@ -50,7 +54,6 @@ def main(mode: str, processes: int, path: str) -> None:
         max_epochs=2,
         gradient_clip_val=1.0,
         logger=False,
-        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         callbacks=[
@@ -58,6 +61,7 @@ def main(mode: str, processes: int, path: str) -> None:
             CameraNoise(),
             SkipNonFinite(),
             ExportModel(path.removesuffix(".ckpt")),
+            ModelCheckpoint(path.replace(".ckpt", ".steps"), "{step}", every_n_train_steps=3, save_top_k=-1),
         ],
     )
     module = ReconstructorTraining(
@@ -66,9 +70,10 @@ def main(mode: str, processes: int, path: str) -> None:
         patches=PatchSettings(size=8),
         gradient_checkpointing=mode == "fsdp",
     )
-    trainer.fit(module, ProceduralDataModule(samples_per_epoch=8, batch_size=4 // processes, resolution=16))
+    data = ProceduralDataModule(samples_per_epoch=8, batch_size=4 // processes, resolution=16)
+    trainer.fit(module, data, ckpt_path=resume)
     trainer.save_checkpoint(path)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

@@ -74,22 +74,35 @@ def recipe(folder, **changes):
     return ["fit", "--config", str(folder / "recipe.yaml")]
 
 
-@pytest.mark.parametrize(("devices", "whole_group"), [(2, False), (1, True)], ids=["first of two", "group with worker"])
-def test_sigterm_saves_and_ends(tmp_path, devices, whole_group):
-    """Sent to the first of two processes alone, or to a process and its loader's worker alike."""
-    command = recipe(tmp_path, devices=devices, **({"strategy": "ddp"} if devices > 1 else {}))
-    process = subprocess.Popen(
+def start(tmp_path, command, environment=None):
+    """A training of the command line in a process group of its own."""
+    return subprocess.Popen(
         [sys.executable, "-m", "vfusion3d.cli", *command],
         cwd=tmp_path,
+        env={**os.environ, **(environment or {})},
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
+
+
+def wait(process, condition):
+    """Until the condition holds or the process has ended, which it should not have."""
+    started = time.monotonic()
+    while not condition():
+        assert process.poll() is None and time.monotonic() - started < PATIENCE, process.communicate(timeout=60)[1][
+            -2000:
+        ]
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize(("devices", "whole_group"), [(2, False), (1, True)], ids=["first of two", "group with worker"])
+def test_sigterm_saves_and_ends(tmp_path, devices, whole_group):
+    """Sent to the first of two processes alone, or to a process and its loader's worker alike."""
+    command = recipe(tmp_path, devices=devices, **({"strategy": "ddp"} if devices > 1 else {}))
+    process = start(tmp_path, command)
     try:
-        started = time.monotonic()
-        while not list(tmp_path.rglob("epoch=*.ckpt")) and process.poll() is None:
-            assert time.monotonic() - started < PATIENCE
-            time.sleep(0.5)
+        wait(process, lambda: list(tmp_path.rglob("epoch=*.ckpt")))
         os.killpg(process.pid, signal.SIGTERM) if whole_group else process.send_signal(signal.SIGTERM)
         said = process.communicate(timeout=PATIENCE)[1]
     finally:
@@ -101,3 +114,41 @@ def test_sigterm_saves_and_ends(tmp_path, devices, whole_group):
     state = torch.load(kept, weights_only=True)
     assert state["global_step"] == int(step) and state["samples_seen"] == 2 * devices * int(step)
     assert "Traceback" not in said
+
+
+def test_slurm_queues_the_job_again_and_it_goes_on(tmp_path):
+    """SIGUSR1 before the time is over: a checkpoint of whole steps, `scontrol requeue`; the next run starts there."""
+    asked = tmp_path / "asked"
+    asked.touch()
+    (tmp_path / "bin").mkdir()
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.write_text(f"#!/bin/sh\necho $* >> {asked}\n")
+    scontrol.chmod(0o755)
+    job = {
+        "JOB_ID": "77",
+        "JOB_NAME": "vfusion3d",
+        "NTASKS": "1",
+        "NTASKS_PER_NODE": "1",
+        "PROCID": "0",
+        "LOCALID": "0",
+    }
+    slurm = {f"SLURM_{key}": value for key, value in {**job, "NODEID": "0", "JOB_NODELIST": "localhost"}.items()}
+    slurm["PATH"] = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    command = recipe(tmp_path)
+    steps = []
+    for restarts in range(2):
+        process = start(tmp_path, command, {**slurm, **({"SLURM_RESTART_COUNT": str(restarts)} if restarts else {})})
+        try:
+            before = set(tmp_path.rglob("epoch=*.ckpt"))
+            wait(process, lambda before=before: set(tmp_path.rglob("epoch=*.ckpt")) - before)
+            process.send_signal(signal.SIGUSR1)
+            kept = tmp_path / f"hpc_ckpt_{restarts + 1}.ckpt"
+            wait(process, lambda times=restarts + 1: asked.read_text() == "requeue 77\n" * times)
+            os.killpg(process.pid, signal.SIGKILL)  # as SLURM does when the time is over
+            said = process.communicate(timeout=PATIENCE)[1]
+        finally:
+            process.kill()
+        state = torch.load(kept, weights_only=True)
+        assert state["samples_seen"] == 2 * state["global_step"] > 0
+        steps.append(state["global_step"])
+    assert steps[0] < steps[1] and "Restoring states from the checkpoint path at" in said and "hpc_ckpt_1.ckpt" in said
