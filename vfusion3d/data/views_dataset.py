@@ -275,9 +275,12 @@ def delivered(loaded: LoadedViews, resolution: int) -> MultiViewBatch:
         resolution: Height and width of the pictures.
     """
     pixels = loaded["pixels"]
-    # Rows first, columns and channels together as they lie in memory.
-    rows = area_resize(pixels.flatten(-2).float() / 255, resolution, 4 * pixels.shape[-2])
-    images = area_resize(rows.unflatten(-1, (-1, 4)).movedim(-1, -3), resolution, resolution)
+    if pixels.device.type == "cpu":  # one at a time: memory for all at once comes from the system anew, page by page
+        images = torch.empty(*pixels.shape[:-3], 4, resolution, resolution)
+        for place, picture in zip(images.flatten(0, -4), pixels.flatten(0, -4), strict=True):
+            place.copy_(_floats(picture, resolution))
+    else:
+        images = _floats(pixels, resolution)
     if bool(loaded["mirrored"].any()):
         images = torch.where(loaded["mirrored"][:, None, None, None, None], images.flip(-1), images)
     if bool(loaded["hue"].any()):
@@ -292,6 +295,13 @@ def delivered(loaded: LoadedViews, resolution: int) -> MultiViewBatch:
     if "points" in loaded:
         batch |= {"points": loaded["points"], "inside": loaded["inside"]}
     return batch
+
+
+def _floats(pixels: Tensor, resolution: int) -> Tensor:
+    """Pictures uint8 ``[..., H, W, 4]`` as floats in [0, 1] of a size, ``[..., 4, resolution, resolution]``."""
+    # Rows first, columns and channels together as they lie in memory.
+    rows = area_resize(pixels.flatten(-2).float() / 255, resolution, 4 * pixels.shape[-2])
+    return area_resize(rows.unflatten(-1, (-1, 4)).movedim(-1, -3), resolution, resolution)
 
 
 def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
