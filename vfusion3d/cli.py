@@ -19,6 +19,7 @@ COMMANDS = {
     "label": "say which videos are good, in a browser",
     "train-quality": "labels to a filter of videos",
     "train-elevation": "renders to a model that sees from how high a picture was taken",
+    "compare": "results of benchmarks side by side",
     "recipes": "list the recipes that ship with the package, or show one",
 }
 TRAINING = {

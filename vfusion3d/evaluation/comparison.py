@@ -1,0 +1,200 @@
+"""Two or more results side by side: paired differences, plots, and the objects that differ most."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vfusion3d.errors import MissingExtraError, UsageError
+from vfusion3d.evaluation.results import ALL, FIGURES, LOWER_IS_BETTER, Results, same_protocol
+from vfusion3d.metrics.intervals import Interval, bootstrap_interval
+
+_EXTREMES = 4
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A figure of B minus that of A over the objects that both have.
+
+    Args:
+        figure: Its name.
+        group: Of the objects.
+        interval: The mean difference with its 95 % bootstrap interval over objects.
+        objects: How many there are.
+        better: On how many B is better.
+    """
+
+    figure: str
+    group: str
+    interval: Interval
+    objects: int
+    better: int
+
+    @property
+    def decided(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.interval.low > 0 or self.interval.high < 0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Results B against A under one protocol.
+
+    Args:
+        a, b: The results.
+        names: What they are called.
+        differences: Paired, by group and figure.
+    """
+
+    a: Results
+    b: Results
+    names: tuple[str, str]
+    differences: tuple[Difference, ...]
+
+    def extremes(self, figure: str = "psnr", count: int = _EXTREMES) -> tuple[list[str], list[str]]:
+        """Objects on which B is worst and best compared with A."""
+        one, two = self.a.per_object(figure), self.b.per_object(figure)
+        order = sorted(one.keys() & two.keys(), key=lambda name: (two[name] - one[name], name))
+        if figure in LOWER_IS_BETTER:
+            order.reverse()
+        return order[:count], order[::-1][:count]
+
+    def table(self) -> str:
+        """Markdown."""
+        lines = [
+            f"B is {self.names[1]} ({self.b.method}), A is {self.names[0]} ({self.a.method}); B minus A, paired by "
+            "object, 95 % intervals.",
+            "",
+            "| objects | figure | A | B | B minus A | B better |",
+            "| --- | --- | ---: | ---: | ---: | ---: |",
+        ]
+        for d in self.differences:
+            digits = 2 if d.figure.endswith("psnr") else 3
+            means = [results.mean(d.figure, d.group).value for results in (self.a, self.b)]
+            shown = " | ".join(f"{mean:.{digits}f}" if mean is not None else "n/a" for mean in means)
+            change = f"{d.interval.value:+.{digits}f} [{d.interval.low:+.{digits}f}, {d.interval.high:+.{digits}f}]"
+            change = f"**{change}**" if d.decided else change
+            group = f"{d.objects} {d.group + ' ' if d.group != ALL else ''}".rstrip()
+            lines.append(f"| {group} | {d.figure.replace('_', ' ')} | {shown} | {change} | {d.better} |")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        worst, best = self.extremes()
+        return {
+            "names": list(self.names),
+            "methods": [self.a.method, self.b.method],
+            "protocol": self.a.protocol.name,
+            "protocol_hash": self.a.protocol.hash,
+            "differences": [
+                {**vars(d), "interval": d.interval._asdict(), "decided": d.decided} for d in self.differences
+            ],
+            "worst": worst,
+            "best": best,
+        }
+
+
+def compare(a: Results, b: Results, names: tuple[str, str] = ("A", "B")) -> Comparison:
+    """Compare two results object by object.
+
+    Args:
+        a, b: Results under one protocol.
+        names: What they are called.
+
+    Raises:
+        UsageError: if their protocols differ, or they share no object.
+    """
+    same_protocol([a, b], names)
+    shared = a.per_object("psnr").keys() & b.per_object("psnr").keys()
+    if not shared:
+        raise UsageError(f"{names[0]} and {names[1]} share no object, so there is nothing to compare.")
+    found = []
+    groups = a.groups if a.groups == b.groups else [None]
+    for group in groups:
+        for figure in FIGURES:
+            one, two = a.per_object(figure, group), b.per_object(figure, group)
+            pairs = [(one[name], two[name]) for name in sorted(one.keys() & two.keys())]
+            if pairs:
+                sign = -1 if figure in LOWER_IS_BETTER else 1
+                better = sum(sign * (second - first) > 0 for first, second in pairs)
+                interval = bootstrap_interval([second - first for first, second in pairs])
+                found.append(Difference(figure, group or ALL, interval, len(pairs), better))
+    return Comparison(a, b, names, tuple(found))
+
+
+def draw(comparison: Comparison, output: Path) -> list[Path]:
+    """``scatter.png`` (an object a point) and ``azimuth.png`` (PSNR by azimuth from the input) in a folder.
+
+    Raises:
+        MissingExtraError: if matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise MissingExtraError("The plots need matplotlib: pip install matplotlib.") from error
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    shown = [name for name in FIGURES if any(d.figure == name for d in comparison.differences)]
+    figure, axes = pyplot.subplots(1, len(shown), figsize=(3.6 * len(shown), 3.6), squeeze=False)
+    for axis, name in zip(axes[0], shown, strict=True):
+        one, two = comparison.a.per_object(name), comparison.b.per_object(name)
+        objects = sorted(one.keys() & two.keys())
+        axis.scatter([one[key] for key in objects], [two[key] for key in objects], s=12)
+        low, high = min([*one.values(), *two.values()]), max([*one.values(), *two.values()])
+        axis.plot([low, high], [low, high], "k:", linewidth=1)
+        axis.set(title=name.replace("_", " "), xlabel=comparison.names[0], ylabel=comparison.names[1])
+    files = [output / "scatter.png", output / "azimuth.png"]
+    figure.savefig(files[0], dpi=100, bbox_inches="tight")
+    pyplot.close(figure)
+    figure, axis = pyplot.subplots(figsize=(6, 3.6))
+    for results, name in zip((comparison.a, comparison.b), comparison.names, strict=True):
+        curve = by_azimuth(results)
+        axis.plot([azimuth for azimuth, _ in curve], [value for _, value in curve], "o-", label=name)
+    axis.set(xlabel="azimuth from the input, degrees", ylabel="PSNR, dB")
+    axis.legend()
+    figure.savefig(files[1], dpi=100, bbox_inches="tight")
+    pyplot.close(figure)
+    return files
+
+
+def by_azimuth(results: Results, figure: str = "psnr", bin_degrees: float = 22.5) -> list[tuple[float, float]]:
+    """Mean of a figure over the views whose azimuth from the input is nearest to each multiple of a step."""
+    bins: dict[float, list[float]] = {}
+    for row in results.rows["method"]:
+        if row.get(figure) is not None:
+            place = round(row["azimuth"] / bin_degrees) * bin_degrees % 360
+            bins.setdefault(place, []).append(row[figure])
+    return sorted((place, sum(values) / len(values)) for place, values in bins.items())
+
+
+def page(comparison: Comparison, folders: Sequence[Path | None], plots: Sequence[Path]) -> str:
+    """A web page in one file: the table, the plots, and the worst and best objects where pictures were kept.
+
+    Args:
+        comparison: What to show.
+        folders: The results' folders, with a picture for each object in ``objects/``; None where there is none.
+        plots: Pictures to show.
+    """
+
+    def picture(path: Path) -> str:
+        data = base64.b64encode(path.read_bytes()).decode()
+        return f'<img src="data:image/png;base64,{data}" alt="{html.escape(path.name)}">'
+
+    parts = [f"<pre>{html.escape(comparison.table())}</pre>", *map(picture, plots)]
+    for title, names in zip(("B worst", "B best"), comparison.extremes(), strict=True):
+        parts.append(f"<h2>{title} against A, by PSNR</h2>")
+        for name in names:
+            parts.append(f"<h3>{html.escape(name)}</h3>")
+            for folder, called in zip(folders, comparison.names, strict=True):
+                path = None if folder is None else folder / "objects" / f"{name}.png"
+                if path is not None and path.is_file():
+                    parts.append(f"<figure><figcaption>{html.escape(called)}</figcaption>{picture(path)}</figure>")
+    style = (
+        "body{font:15px/1.4 sans-serif;margin:2em;color:#222}img{max-width:100%}figure{display:inline-block;margin:0}"
+    )
+    return f"<!doctype html><meta charset=utf-8><title>Comparison</title><style>{style}</style>{''.join(parts)}"

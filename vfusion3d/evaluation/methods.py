@@ -1,0 +1,351 @@
+"""What can be scored: checkpoints, folders of meshes, pictures or videos, and any Python function."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vfusion3d.alpha import straight_pixels
+from vfusion3d.cameras import Cameras
+from vfusion3d.errors import InputImageError, MeshError, UsageError
+from vfusion3d.meshes.readers import MESH_SUFFIXES, UpAxis
+
+Scale = Literal["raw", "fit"]
+VIDEO_SUFFIXES = (".mp4", ".webm", ".gif")
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+_NEAR_ONE = (0.2, 2.0)  # radius of a mesh in world units; the objects' is 1
+
+
+@dataclass(frozen=True)
+class EvaluationItem:
+    """What a method gets of an object.
+
+    Args:
+        name: The object.
+        image: The input view, premultiplied RGBA in [0, 1], ``[4, H, W]``.
+        camera: Its camera, shape ``[]``.
+        cameras: Of the scored views, ``[V]``.
+        views: Their numbers in the protocol.
+        size: Side of the pictures in pixels.
+        border: Free share of the recentred input.
+    """
+
+    name: str
+    image: Tensor
+    camera: Cameras
+    cameras: Cameras
+    views: tuple[int, ...]
+    size: int
+    border: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a method makes of it.
+
+    Args:
+        rgb: On white, in [0, 1], ``[V, 3, H, W]``.
+        opacity: In [0, 1], ``[V, 1, H, W]``; None where only pictures are known, and every pixel that is not white
+            counts as the object.
+    """
+
+    rgb: Tensor
+    opacity: Tensor | None = None
+
+
+class Method(Protocol):
+    """Anything that predicts views."""
+
+    @property
+    def description(self) -> str:
+        """What is scored, in a few words; part of the results."""
+
+    def predict(self, item: EvaluationItem) -> Prediction:
+        """The scored views of an object.
+
+        Raises:
+            VFusion3DError: if it has none; the object then counts as failed.
+        """
+
+
+class Reconstructor:
+    """One of our checkpoints, or a released one of VFusion3D or OpenLRM.
+
+    Args:
+        model: Anything `TriplaneReconstructor.from_pretrained` takes.
+        device: Where it runs.
+        skip_empty: Render around empty space (60 dB and more from exact).
+    """
+
+    def __init__(self, model: str | os.PathLike[str], device: str = "cpu", skip_empty: bool = True) -> None:
+        from vfusion3d.models import TriplaneReconstructor
+
+        self.model = TriplaneReconstructor.from_pretrained(model, device=device).eval()
+        self.name, self.skip_empty = os.fspath(model), skip_empty
+
+    @property
+    def description(self) -> str:
+        """The checkpoint, volume-rendered."""
+        return f"checkpoint {self.name}, volume renders"
+
+    @torch.no_grad()
+    def predict(self, item: EvaluationItem) -> Prediction:
+        """Reconstruct from the recentred input and render."""
+        from vfusion3d.training.patches import recentre_inputs
+
+        device = self.model.device
+        images, camera = recentre_inputs(
+            item.image[None].to(device),
+            item.camera.to(device).reshape(1),
+            self.model.config.image_size,
+            torch.full((1,), item.border, device=device),
+        )
+        cameras = item.cameras.to(device).unsqueeze(0)
+        rendered = self.model(images, camera).render(cameras, item.size, item.size, skip_empty=self.skip_empty)
+        return Prediction(rendered.rgb[0].float().clamp(0, 1).cpu(), rendered.opacity[0].float().cpu())
+
+
+class MeshFolder:
+    """Meshes named as the objects, drawn from the protocol's cameras.
+
+    Args:
+        folder: The folder.
+        up: Up axis of the files: ``y`` (front +z, glTF's) or ``z`` (front +x).
+        scale: ``raw``: the files' units are the world's, in which objects fit the unit sphere; ``fit``: each mesh is
+            centred and scaled into it, as the true ones were.
+        lighting: ``unlit`` where colours have their light in them, as reconstructions do; ``lambert`` for true meshes.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], up: UpAxis = "y", scale: Scale = "raw", lighting: Any = "unlit"
+    ) -> None:
+        if scale not in get_args(Scale):
+            raise UsageError(f"Argument `scale` must be one of {get_args(Scale)}, but got {scale!r}.")
+        self.folder, self.up, self.scale, self.lighting = Path(folder), up, scale, lighting
+        self.files = _by_stem(self.folder, MESH_SUFFIXES, "meshes", "mesh")
+        self._renderer: Any = None
+
+    @property
+    def description(self) -> str:
+        """The folder, and how its meshes are drawn."""
+        return f"meshes of {self.folder}, scale {self.scale}, {self.lighting}"
+
+    def predict(self, item: EvaluationItem) -> Prediction:
+        """Draw the object's mesh.
+
+        Raises:
+            MeshError: if there is none, or it cannot be used.
+        """
+        from vfusion3d.meshes import VtkRenderer, read_mesh
+        from vfusion3d.meshes.normalisation import normalise
+
+        path = _of(self.files, item.name, self.folder, "mesh")
+        mesh = read_mesh(path, self.up)
+        if self.scale == "fit":
+            mesh, _ = normalise(mesh)
+        else:
+            radius = max(float(np.linalg.norm(part.vertices, axis=-1).max()) for part in mesh.parts)
+            if not _NEAR_ONE[0] <= radius <= _NEAR_ONE[1]:
+                raise MeshError(
+                    f"The mesh {path} reaches {radius:.3g} world units from the origin, but the objects fit the unit "
+                    "sphere: scale it, or use --predicted-scale fit."
+                )
+        if self._renderer is None:
+            self._renderer = VtkRenderer(self.lighting)
+        views = self._renderer.render(mesh, item.cameras, item.size, item.size)
+        rgba = torch.from_numpy(views).permute(0, 3, 1, 2).float() / 255
+        mask = rgba[:, 3:]
+        return Prediction(rgba[:, :3] * mask + 1 - mask, mask)
+
+
+class ImageFolder:
+    """Folders named as the objects, each with one picture per view of the protocol, in order.
+
+    A folder holds either all views of the protocol or, where the input is not scored, only the scored ones.
+
+    Args:
+        folder: The folder of folders.
+        views: Views of the protocol, the input among them.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], views: int) -> None:
+        self.folder, self.views = Path(folder), views
+        if not self.folder.is_dir():
+            raise UsageError(f"The folder {self.folder} does not exist; name a folder of folders of pictures.")
+
+    @property
+    def description(self) -> str:
+        """The folder."""
+        return f"pictures of {self.folder}"
+
+    def predict(self, item: EvaluationItem) -> Prediction:
+        """Read the object's pictures.
+
+        Raises:
+            InputImageError: if there are none, too few or too many, or of another size.
+        """
+        folder = self.folder / item.name
+        if (folder / "images").is_dir():  # a scene folder
+            folder = folder / "images"
+        files = sorted((path for path in folder.glob("*") if path.suffix.lower() in _PICTURES), key=_natural)
+        if not files:
+            raise InputImageError(f"There are no pictures of object {item.name} in {folder}; add them.")
+        chosen = _chosen(files, item, self.views, str(folder))
+        return _prediction([_read(path) for path in chosen], item, str(folder))
+
+
+class VideoFolder:
+    """Videos named as the objects, with one frame per view of the protocol, in order.
+
+    Args:
+        folder: The folder; also folders named as the objects with ``turntable.mp4``, as `vfusion3d reconstruct` leaves.
+        views: Views of the protocol, the input among them.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], views: int) -> None:
+        self.folder, self.views = Path(folder), views
+        self.files = _by_stem(self.folder, VIDEO_SUFFIXES, "videos", "turntable")
+
+    @property
+    def description(self) -> str:
+        """The folder."""
+        return f"videos of {self.folder}"
+
+    def predict(self, item: EvaluationItem) -> Prediction:
+        """Read the object's video.
+
+        Raises:
+            InputImageError: if there is none, or it has another number of frames or another size.
+        """
+        path = _of(self.files, item.name, self.folder, "video")
+        frames = read_frames(path)
+        return _prediction(_chosen(frames, item, self.views, str(path)), item, str(path))
+
+
+class EntryPoint:
+    """A Python function ``image -> renderable``.
+
+    The function gets the input as a straight-alpha RGBA `PIL.Image` and returns an object with
+    ``render(cameras, height, width) -> (rgb, opacity)``: `Cameras` of shape ``[V]`` in, pictures on white ``[V, 3, H,
+    W]`` in [0, 1] and opacities ``[V, 1, H, W]`` or None out, in our world: the input was taken at azimuth 0.
+
+    Args:
+        name: ``module:function``; the working folder is searched too.
+    """
+
+    def __init__(self, name: str) -> None:
+        import sys
+
+        module, colon, function = name.partition(":")
+        if not colon:
+            raise UsageError(f"Entry point {name!r} must be module:function.")
+        if "" not in sys.path:
+            sys.path.insert(0, "")
+        try:
+            self.function: Callable[[Image.Image], Any] = getattr(importlib.import_module(module), function)
+        except (ImportError, AttributeError) as error:
+            raise UsageError(f"Entry point {name!r} cannot be imported: {error}.") from error
+        self.name = name
+
+    @property
+    def description(self) -> str:
+        """The function."""
+        return f"function {self.name}"
+
+    def predict(self, item: EvaluationItem) -> Prediction:
+        """Call the function and render what it returns."""
+        found = self.function(Image.fromarray(straight_pixels(item.image)))
+        rgb, opacity = found.render(item.cameras, item.size, item.size)
+        return Prediction(torch.as_tensor(rgb).float(), None if opacity is None else torch.as_tensor(opacity).float())
+
+
+def read_frames(path: Path) -> list[np.ndarray]:
+    """All frames of a video, uint8 ``[H, W, 3]`` each.
+
+    Raises:
+        InputImageError: if it cannot be read.
+    """
+    import imageio.v3 as iio
+
+    try:
+        return [frame[..., :3] for frame in iio.imiter(path)]
+    except Exception as error:  # imageio's plugins raise what they like
+        raise InputImageError(f"The video {path} cannot be read ({type(error).__name__}: {error}).") from error
+
+
+def _chosen(items: Sequence[Any], item: EvaluationItem, views: int, place: str) -> list[Any]:
+    """Those of the scored views.
+
+    Raises:
+        InputImageError: if their number fits neither all views nor the scored ones.
+    """
+    if len(items) == views:
+        return [items[view] for view in item.views]
+    if len(items) == len(item.views):
+        return list(items)
+    raise InputImageError(
+        f"{place} has {len(items)} views, but the protocol has {views}, {len(item.views)} of them scored; render those."
+    )
+
+
+def _prediction(pictures: Sequence[np.ndarray], item: EvaluationItem, place: str) -> Prediction:
+    sizes = {picture.shape[:2] for picture in pictures}
+    if sizes != {(item.size, item.size)}:
+        height, width = next(iter(sizes - {(item.size, item.size)}))
+        raise InputImageError(
+            f"{place} has pictures of {width} x {height} pixels, but the protocol's are {item.size} x {item.size}; "
+            "render them in that size, since a resized picture scores otherwise."
+        )
+    with_alpha = all(picture.shape[-1] == 4 for picture in pictures)
+    stack = torch.from_numpy(np.stack([p if with_alpha else p[..., :3] for p in pictures])).permute(0, 3, 1, 2) / 255
+    if not with_alpha:
+        return Prediction(stack)
+    mask = stack[:, 3:]
+    return Prediction(stack[:, :3] * mask + 1 - mask, mask)
+
+
+def _read(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as picture:
+            return np.array(picture.convert("RGBA" if "A" in picture.getbands() else "RGB"))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InputImageError(f"The picture {path} cannot be read ({error}).") from error
+
+
+def _natural(path: Path) -> list[Any]:
+    """Sorts 2 before 10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+
+
+def _by_stem(folder: Path, suffixes: Sequence[str], kind: str, inside: str) -> dict[str, Path]:
+    """Files by their stems, and files ``NAME/INSIDE.*`` by their folder's name.
+
+    Raises:
+        UsageError: if there is no such file.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"The folder {folder} does not exist; name a folder of {kind}.")
+    found = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in suffixes}
+    for path in sorted(folder.glob(f"*/{inside}.*")):
+        if path.suffix.lower() in suffixes:
+            found.setdefault(path.parent.name, path)
+    if not found:
+        raise UsageError(f"The folder {folder} has no {kind} ({', '.join(suffixes)}); name another.")
+    return found
+
+
+def _of(files: dict[str, Path], name: str, folder: Path, kind: str) -> Path:
+    if name not in files:
+        error = MeshError if kind == "mesh" else InputImageError
+        raise error(f"There is no {kind} of object {name} in {folder}; add it.")
+    return files[name]

@@ -1,0 +1,163 @@
+"""A protocol: everything that decides a figure, as data with a hash."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+
+from vfusion3d.errors import UsageError
+from vfusion3d.meshes.views import Layout, LightingName, ViewSettings
+
+FOLDER = Path(__file__).parents[1] / "protocols"
+"""Where the protocols of the package lie."""
+
+LpipsNet = Literal["alex", "vgg"]
+Alignment = Literal["none", "silhouette-scale"]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How objects become figures.
+
+    What is not stated here is fixed for all protocols: pictures on white, colours composited before anything is
+    resized, PSNR with a peak of 1 and per picture, SSIM with a Gaussian window of 1.5 pixels and a range of 1, LPIPS on
+    [-1, 1] at the pictures' own size, means per object and then over objects, failures scored as empty pictures.
+
+    Raises:
+        UsageError: naming the field.
+    """
+
+    name: str
+    """Name in tables and files."""
+    description: str
+    """What it is, in a sentence; not hashed."""
+    layout: Layout
+    """Cameras as `vfusion3d render --layout` has them; the first is the input's."""
+    views: int
+    """Cameras, the input's among them."""
+    resolution: int
+    """Side of the pictures in pixels."""
+    elevation: float | None = None
+    """Degrees, of all cameras; the layout's own by default."""
+    fov: float | None = None
+    """Degrees; the layout's own by default."""
+    lighting: LightingName = "lambert"
+    """Of the true views."""
+    count_input: bool = False
+    """Whether the input view is scored too."""
+    lpips: LpipsNet = "vgg"
+    """Network of LPIPS."""
+    border: float = 0.1
+    """Free share of the recentred input picture on each side of the object."""
+    alignment: Alignment = "none"
+    """``silhouette-scale``: predictions are magnified so that their silhouettes are as large as the true ones."""
+    objects: str | None = None
+    """A list of object names in the package's `protocols` folder; None: all objects that are given."""
+    seed: int = 0
+    """Of what a layout draws."""
+    sources: tuple[str, ...] = ()
+    """Where the numbers come from, and which are ours; not hashed."""
+
+    def __post_init__(self) -> None:
+        self.settings()
+        for name, allowed in (("lighting", get_args(LightingName)), ("lpips", get_args(LpipsNet))):
+            if getattr(self, name) not in allowed:
+                raise UsageError(f"Protocol field `{name}` must be one of {allowed}, but got {getattr(self, name)!r}.")
+        if self.alignment not in get_args(Alignment):
+            raise UsageError(
+                f"Protocol field `alignment` must be one of {get_args(Alignment)}, but got {self.alignment!r}."
+            )
+        if not 0 <= self.border < 0.5:
+            raise UsageError(f"Protocol field `border` must be in [0, 0.5), but got {self.border}.")
+        if self.views < 2 and not self.count_input:
+            raise UsageError("A protocol that does not count the input view needs at least 2 `views`.")
+
+    def settings(self) -> ViewSettings:
+        """The cameras."""
+        return ViewSettings(
+            self.layout, self.views, self.resolution, self.elevation, self.fov, offset_noise=0.0, seed=self.seed
+        )
+
+    @property
+    def scored(self) -> range:
+        """Numbers of the scored views."""
+        return range(0 if self.count_input else 1, self.views)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain values."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[no-any-return]
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over all fields but the words, in hexadecimal; object lists by their content."""
+        fields = {key: value for key, value in self.to_dict().items() if key not in ("description", "sources")}
+        if self.objects is not None:
+            fields["objects"] = sorted(self.names() or ())
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+    def names(self) -> set[str] | None:
+        """Names of the objects; None: all that are given.
+
+        Raises:
+            UsageError: if the list cannot be read.
+        """
+        if self.objects is None:
+            return None
+        path = FOLDER / self.objects
+        try:
+            return set(path.read_text(encoding="utf-8").split())
+        except OSError as error:
+            raise UsageError(f"The object list {path} of protocol {self.name} cannot be read ({error}).") from error
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Protocol:
+        """A protocol of plain values.
+
+        Raises:
+            UsageError: if a field is missing, unknown or of the wrong kind.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(fields) - known)
+        if unknown:
+            raise UsageError(f"A protocol has no field {unknown[0]!r}; it has {', '.join(sorted(known))}.")
+        try:
+            return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+        except TypeError as error:
+            raise UsageError(f"The protocol cannot be used: {error}.") from error
+
+    @classmethod
+    def load(cls, name: str | os.PathLike[str]) -> Protocol:
+        """A protocol of the package by its name, or of a YAML file.
+
+        Raises:
+            UsageError: if there is none of that name, or it cannot be used.
+        """
+        path = Path(name)
+        if path.suffix not in (".yaml", ".yml"):
+            path = FOLDER / f"{name}.yaml"
+        try:
+            fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise UsageError(
+                f"There is no protocol {os.fspath(name)!r}; use one of {', '.join(list_protocols())}, or a YAML file."
+            ) from error
+        except (OSError, yaml.YAMLError) as error:
+            raise UsageError(f"The protocol {path} cannot be read ({error}).") from error
+        if not isinstance(fields, dict):
+            raise UsageError(f"The protocol {path} must be a mapping of fields.")
+        try:
+            return cls.from_dict(fields)
+        except UsageError as error:
+            raise UsageError(f"The protocol {path} cannot be used: {error}") from error
+
+
+def list_protocols() -> list[str]:
+    """Names of the package's protocols."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))

@@ -1,0 +1,199 @@
+"""Results that can be compared: every figure of every view, with the protocol that made it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vfusion3d.errors import UsageError
+from vfusion3d.evaluation.protocol import Protocol
+from vfusion3d.metrics.intervals import bootstrap_interval
+from vfusion3d.outputs import write_atomically
+
+RESULTS = "results.json"
+FIGURES = ("psnr", "foreground_psnr", "ssim", "lpips", "iou")
+"""In the order of tables; LPIPS is better where it is smaller."""
+LOWER_IS_BETTER = frozenset({"lpips"})
+UNSEEN, SEEN, ALL = "unseen", "seen", "all"
+METHOD = "method"
+_FORMAT = 1
+
+Row = dict[str, Any]
+"""One view of one object: ``object``, ``group``, ``view``, ``azimuth`` in degrees from the input, ``failed`` (a
+sentence or None), and the figures, None where there is none."""
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A figure of a group of objects.
+
+    Args:
+        value: Mean over objects of their means over views; None where no object has the figure.
+        low, high: 95 % bootstrap interval over objects.
+        objects: How many objects have it.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    objects: int
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a method scored under a protocol.
+
+    Args:
+        protocol: The protocol.
+        method: What was scored, in words.
+        rows: Of the method and, under their names, of the floors.
+        environment: Versions and hardware.
+        seconds: Per object, of the prediction alone.
+    """
+
+    protocol: Protocol
+    method: str
+    rows: dict[str, list[Row]]
+    environment: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Objects that failed, and why; they are scored as empty pictures."""
+        return {row["object"]: row["failed"] for row in self.rows[METHOD] if row["failed"]}
+
+    @property
+    def groups(self) -> list[str]:
+        """Groups of objects that there are, the unseen first."""
+        there = {row["group"] for row in self.rows[METHOD]}
+        return [group for group in (UNSEEN, SEEN, ALL) if group in there]
+
+    def per_object(self, figure: str, group: str | None = None, of: str = METHOD) -> dict[str, float]:
+        """Means over views of each object that has the figure."""
+        views: dict[str, list[float]] = {}
+        for row in self.rows[of]:
+            value = row.get(figure)
+            if value is not None and group in (None, row["group"]):
+                views.setdefault(row["object"], []).append(value)
+        return {name: math.fsum(values) / len(values) for name, values in views.items()}
+
+    def mean(self, figure: str, group: str | None = None, of: str = METHOD) -> Mean:
+        """Mean over objects with its interval."""
+        values = list(self.per_object(figure, group, of).values())
+        known = [None if math.isnan(number) else number for number in bootstrap_interval(values)]
+        return Mean(*known, len(values))
+
+    def table(self) -> str:
+        """Markdown: a line for the method and each floor, groups apart."""
+        shown = [name for name in FIGURES if name != "lpips" or self.mean(name).objects]
+        heads = [
+            name.replace("_", " ").replace("psnr", "PSNR").replace("ssim", "SSIM").replace("iou", "IoU")
+            for name in shown
+        ]
+        heads = [head.replace("lpips", f"LPIPS ({self.protocol.lpips})") for head in heads]
+        lines = []
+        for group in self.groups:
+            count = len(self.per_object("psnr", group))
+            lines += [f"| {count} {group + ' ' if group != ALL else ''}objects | " + " | ".join(heads) + " |"]
+            lines += ["| --- " + "| ---: " * len(shown) + "|"]
+            for of in self.rows:
+                means = [self.mean(name, group, of) for name in shown]
+                cells = [_cell(mean, name, of == METHOD) for mean, name in zip(means, shown, strict=True)]
+                lines.append(
+                    f"| {'**' + self.method + '**' if of == METHOD else 'floor: ' + of} | " + " | ".join(cells) + " |"
+                )
+            lines.append("")
+        failed = self.failures
+        if failed:
+            first = next(iter(failed.items()))
+            lines.append(
+                f"{len(failed)} objects failed and are scored as empty pictures, the first {first[0]}: {first[1]}"
+            )
+            lines.append("")
+        if len(shown) < len(FIGURES):
+            lines.append("LPIPS: n/a, its pre-trained network is not on this machine.")
+        return "\n".join(lines).rstrip()
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, all or nothing.
+
+        Raises:
+            OutputError: if it cannot be written.
+        """
+        document = {
+            "format": _FORMAT,
+            "protocol": self.protocol.to_dict(),
+            "protocol_hash": self.protocol.hash,
+            "method": self.method,
+            "failures": self.failures,
+            "means": {
+                of: {group: {name: vars(self.mean(name, group, of)) for name in FIGURES} for group in self.groups}
+                for of in self.rows
+            },
+            "environment": self.environment,
+            "seconds": self.seconds,
+            "rows": self.rows,
+        }
+        write_atomically(path, json.dumps(document, indent=1, allow_nan=False).encode())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Results:
+        """Read ``results.json``, or the folder that has it.
+
+        Raises:
+            UsageError: if it is missing, cut short, or was changed by hand.
+        """
+        file = Path(path) / RESULTS if os.path.isdir(path) else Path(path)
+        try:
+            document = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise UsageError(f"There are no results {file}; run a benchmark with --output first.") from error
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"The results {file} cannot be read ({error}); they may be cut short: run the benchmark again."
+            ) from error
+        try:
+            protocol = Protocol.from_dict(document["protocol"])
+            results = cls(protocol, document["method"], document["rows"], document["environment"], document["seconds"])
+            told, rows = document["protocol_hash"], results.rows[METHOD]
+            whole = all({"object", "group", "view", "failed", "psnr"} <= row.keys() for row in rows)
+        except (KeyError, TypeError, AttributeError, UsageError) as error:
+            raise UsageError(f"The results {file} cannot be used ({error}); run the benchmark again.") from error
+        if not whole or not rows:
+            raise UsageError(f"The results {file} have rows that are not whole; run the benchmark again.")
+        if told != protocol.hash:
+            raise UsageError(
+                f"The results {file} tell the protocol hash {told[:12]}, but their protocol has {protocol.hash[:12]}: "
+                "one of them was changed; run the benchmark again."
+            )
+        return results
+
+
+def same_protocol(results: Sequence[Results], names: Iterable[str]) -> None:
+    """Refuse to mix protocols.
+
+    Raises:
+        UsageError: naming two results with different hashes, and the fields that differ.
+    """
+    first, *others = zip(results, names, strict=True)
+    for other, name in others:
+        if other.protocol.hash != first[0].protocol.hash:
+            one, two = first[0].protocol.to_dict(), other.protocol.to_dict()
+            fields = ", ".join(f"{key} {one[key]!r} and {two[key]!r}" for key in one if one[key] != two[key])
+            raise UsageError(
+                f"{first[1]} and {name} were scored under different protocols ({fields}), so their figures do not "
+                "compare; score both under one."
+            )
+
+
+def _cell(mean: Mean, figure: str, interval: bool) -> str:
+    if mean.value is None:
+        return "n/a"
+    digits = 2 if figure.endswith("psnr") else 3
+    text = f"{mean.value:.{digits}f}"
+    return f"{text} [{mean.low:.{digits}f}, {mean.high:.{digits}f}]" if interval and mean.low is not None else text

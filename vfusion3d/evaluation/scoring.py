@@ -1,0 +1,261 @@
+"""A method under a protocol: inputs out, predictions in, a row per view, and the floors beside them."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import sys
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from vfusion3d.alpha import over_white, rgb_pixels
+from vfusion3d.cameras import Cameras
+from vfusion3d.data.scenes import Scene
+from vfusion3d.errors import UsageError, VFusion3DError
+from vfusion3d.evaluation.methods import EvaluationItem, Method, Prediction
+from vfusion3d.evaluation.protocol import Protocol
+from vfusion3d.evaluation.results import ALL, METHOD, SEEN, UNSEEN, Results, Row
+from vfusion3d.metrics import foreground_psnr, mask_iou, masks_on_white, psnr, ssim
+from vfusion3d.outputs import make_folder, write_atomically
+
+WHITE, PASTED, NEAREST = "all white", "input pasted", "nearest seen object"
+_SHEET_VIEWS = 5
+
+Lpips = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The true views of an object: on white ``[V, 3, H, W]``, and their masks ``[V, 1, H, W]``."""
+
+    rgb: Tensor
+    mask: Tensor
+
+
+def truth_of(scene: Scene) -> Truth:
+    """All true views."""
+    rgba = scene.images()
+    return Truth(over_white(rgba), rgba[:, 3:])
+
+
+def score_views(
+    prediction: Prediction, truth: Truth, protocol: Protocol, lpips: Lpips | None = None
+) -> list[dict[str, float | None]]:
+    """Figures of each scored view.
+
+    Args:
+        prediction: Scored views.
+        truth: The same views.
+        protocol: Alignment.
+        lpips: Distance of pictures in [0, 1], ``[V, 3, H, W]`` twice -> ``[V]``; None leaves LPIPS out.
+
+    Raises:
+        UsageError: if the prediction has another shape, or values that are no numbers.
+    """
+    rgb, opacity = prediction.rgb, prediction.opacity
+    if rgb.shape != truth.rgb.shape or (opacity is not None and opacity.shape != truth.mask.shape):
+        raise UsageError(f"The prediction has shape {list(rgb.shape)}, but the protocol's is {list(truth.rgb.shape)}.")
+    if not torch.isfinite(rgb).all() or (opacity is not None and not torch.isfinite(opacity).all()):
+        raise UsageError("The prediction has NaN or infinite values.")
+    rgb = rgb.clamp(0, 1)
+    if opacity is None:
+        opacity = masks_on_white(rgb).to(rgb)
+    if protocol.alignment == "silhouette-scale":
+        rgb, opacity = magnified(rgb, opacity, truth.mask)
+    region = (truth.mask > 0.5) | (opacity > 0.5)
+    columns = {
+        "psnr": psnr(rgb, truth.rgb),
+        "foreground_psnr": foreground_psnr(rgb, truth.rgb, region),
+        "ssim": ssim(rgb, truth.rgb),
+        "iou": mask_iou(opacity, truth.mask),
+    }
+    if lpips is not None:
+        columns["lpips"] = lpips(rgb, truth.rgb)
+    return [
+        {name: None if math.isnan(column[k]) else float(column[k]) for name, column in columns.items()}
+        for k in range(len(rgb))
+    ]
+
+
+def magnified(rgb: Tensor, opacity: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Predictions magnified about the picture's centre, all views alike, so that silhouettes have the true area.
+
+    Where the model is free to choose the object's size this takes the choice out of the figure (and out of what the
+    figure says): the square root of the ratio of areas, over all views together.
+    """
+    area, wanted = float((opacity > 0.5).sum()), float((mask > 0.5).sum())
+    if not area or not wanted:
+        return rgb, opacity
+    share = math.sqrt(area / wanted)
+    count, _, height, width = rgb.shape
+    theta = torch.tensor([[share, 0.0, 0.0], [0.0, share, 0.0]]).to(rgb).expand(count, 2, 3)
+    grid = torch.nn.functional.affine_grid(theta, [count, 1, height, width], align_corners=False)
+    both = torch.cat([1 - rgb, opacity], 1)  # white is nothing, also beyond the picture
+    moved = torch.nn.functional.grid_sample(both, grid, align_corners=False)
+    return 1 - moved[:, :3], moved[:, 3:]
+
+
+def evaluate(
+    method: Method,
+    scenes: Mapping[str, Scene],
+    protocol: Protocol,
+    output: Path | None = None,
+    unseen: Collection[str] | None = None,
+    lpips: Lpips | None = None,
+) -> Results:
+    """Score a method on objects, with the floors.
+
+    Args:
+        method: What is scored; an object on which it raises a `VFusion3DError`, or predicts NaN, counts as failed.
+        scenes: True views by object (`render_targets`).
+        protocol: The protocol.
+        output: Folder in which each finished object is kept, so that a run that was cut off goes on; None: nowhere.
+        unseen: Names of objects that the method was not trained on, kept apart from the others; None: not known.
+        lpips: As in `score_views`.
+
+    Raises:
+        UsageError: if ``output`` has objects of another method or protocol.
+        OutputError: if it cannot be written.
+    """
+    folder = None if output is None else make_folder(output / "objects")
+    if output is not None:
+        _claim(output, {"protocol": protocol.hash, "method": method.description, "lpips": lpips is not None})
+    groups = {name: ALL if unseen is None else UNSEEN if name in unseen else SEEN for name in scenes}
+    rows: dict[str, list[Row]] = {METHOD: [], WHITE: [], PASTED: []}
+    seconds: dict[str, float] = {}
+    nearest = _Nearest({name: scene for name, scene in scenes.items() if groups[name] == SEEN}, protocol)
+    if nearest.possible:
+        rows[NEAREST] = []
+    for name, scene in tqdm(scenes.items(), desc=protocol.name, unit="object", file=sys.stderr):
+        kept = None if folder is None else folder / f"{name}.json"
+        if kept is None or not kept.is_file():
+            done = _score_object(method, name, groups[name], scene, protocol, lpips, nearest, folder)
+            if kept is not None:
+                write_atomically(kept, json.dumps(done, allow_nan=False).encode())
+        else:
+            done = json.loads(kept.read_text(encoding="utf-8"))
+        for of, part in done["rows"].items():
+            rows[of] += part
+        seconds[name] = done["seconds"]
+    return Results(protocol, method.description, rows, environment(), seconds)
+
+
+def _score_object(
+    method: Method,
+    name: str,
+    group: str,
+    scene: Scene,
+    protocol: Protocol,
+    lpips: Lpips | None,
+    nearest: _Nearest,
+    folder: Path | None,
+) -> dict[str, Any]:
+    """Rows of an object, of the method and the floors, and the seconds of the prediction."""
+    views = tuple(protocol.scored)
+    every = truth_of(scene)
+    truth = Truth(every.rgb[list(views)], every.mask[list(views)])
+    item = EvaluationItem(
+        name, scene.image(0), scene.cameras[0], scene.cameras[list(views)], views, scene.height, protocol.border
+    )
+    empty = Prediction(torch.ones_like(truth.rgb), torch.zeros_like(truth.mask))
+    failed, prediction = None, empty
+    start = time.perf_counter()
+    try:
+        prediction = method.predict(item)
+        taken = time.perf_counter() - start
+        figures = score_views(prediction, truth, protocol, lpips)
+    except VFusion3DError as error:
+        taken = time.perf_counter() - start
+        failed, prediction, figures = str(error), empty, score_views(empty, truth, protocol, lpips)
+    pasted = Prediction(every.rgb[:1].expand_as(truth.rgb), every.mask[:1].expand_as(truth.mask))
+    floors = {WHITE: empty, PASTED: pasted}
+    if nearest.possible:
+        floors[NEAREST] = nearest.prediction(name, every)
+    azimuths = azimuths_from(scene.cameras)
+    heads = [{"object": name, "group": group, "view": view, "azimuth": azimuths[view]} for view in views]
+    scored = {METHOD: figures, **{of: score_views(floor, truth, protocol, lpips) for of, floor in floors.items()}}
+    if folder is not None:
+        sheet(prediction, truth, every).save(folder / f"{name}.png")
+    return {
+        "seconds": taken,
+        "rows": {
+            of: [
+                {**head, "failed": failed if of == METHOD else None, **numbers}
+                for head, numbers in zip(heads, part, strict=True)
+            ]
+            for of, part in scored.items()
+        },
+    }
+
+
+class _Nearest:
+    """The floor of retrieval: the views of the seen object whose input view is most like the object's own."""
+
+    def __init__(self, seen: Mapping[str, Scene], protocol: Protocol) -> None:
+        # Where cameras are drawn per object its views show others from elsewhere.
+        self.possible = bool(seen) and protocol.layout == "benchmark" and len(seen) > 1
+        self.seen, self.protocol = seen, protocol
+        self._fronts: dict[str, Tensor] = {}
+
+    def prediction(self, name: str, truth: Truth) -> Prediction:
+        """Scored views of the nearest other object."""
+        if not self._fronts:
+            self._fronts = {other: over_white(scene.image(0)[None])[0] for other, scene in self.seen.items()}
+        errors = {o: float((front - truth.rgb[0]).square().mean()) for o, front in self._fronts.items() if o != name}
+        other = truth_of(self.seen[min(errors, key=lambda key: (errors[key], key))])
+        views = list(self.protocol.scored)
+        return Prediction(other.rgb[views], other.mask[views])
+
+
+def azimuths_from(cameras: Cameras) -> list[float]:
+    """Azimuth of each camera from the first one's, degrees in [0, 360)."""
+    x, y, _ = cameras.centers.double().unbind(-1)
+    degrees = torch.rad2deg(torch.atan2(y, x))
+    return [round(float(value), 3) % 360 for value in (degrees - degrees[0]) % 360]
+
+
+def sheet(prediction: Prediction, truth: Truth, every: Truth) -> Image.Image:
+    """The input with true views above, predictions below."""
+    shown = np.linspace(0, len(truth.rgb) - 1, min(_SHEET_VIEWS, len(truth.rgb))).round().astype(int).tolist()
+    rgb = prediction.rgb.clamp(0, 1).nan_to_num(0)
+    above = torch.cat([every.rgb[0], *truth.rgb[shown]], -1)
+    below = torch.cat([torch.ones_like(every.rgb[0]), *rgb[shown]], -1)
+    return Image.fromarray(rgb_pixels(torch.cat([above, below], -2)))
+
+
+def environment() -> dict[str, str]:
+    """Versions and hardware, for the record."""
+    names = ("vfusion3d", "torch", "torchmetrics", "vtk", "numpy", "pillow")
+    found = {name: version(name) for name in names}
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return {**found, "python": platform.python_version(), "device": device}
+
+
+def _claim(output: Path, facts: dict[str, Any]) -> None:
+    """Write what the folder's objects are of, or check it.
+
+    Raises:
+        UsageError: if it is something else.
+    """
+    path = output / "run.json"
+    if not path.is_file():
+        write_atomically(path, json.dumps(facts).encode())
+        return
+    there = json.loads(path.read_text(encoding="utf-8"))
+    if there != facts:
+        key = next(key for key in facts if there.get(key) != facts[key])
+        raise UsageError(
+            f"The folder {output} has objects of another {key} ({there.get(key)}, not {facts[key]}); choose another "
+            "--output, or remove it."
+        )
