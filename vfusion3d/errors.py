@@ -17,6 +17,10 @@ class CheckpointError(VFusion3DError, ValueError):
     """A checkpoint or model name that cannot be used."""
 
 
+class MissingWeightsError(CheckpointError):
+    """Released weights that are neither on this machine nor can be downloaded: what needs them reads n/a."""
+
+
 class MeshError(VFusion3DError, ValueError):
     """A mesh that cannot be used."""
 

@@ -14,7 +14,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
-from vfusion3d.errors import CheckpointError
+from vfusion3d.errors import CheckpointError, MissingWeightsError
 
 _TIMEOUT = 10.0  # seconds
 
@@ -48,13 +48,13 @@ def hub_errors(name: str, *, what: str, files: str, instead: str) -> Iterator[No
         instead: What to do without the hub.
 
     Raises:
-        CheckpointError: that sentence.
+        CheckpointError: that sentence; a `MissingWeightsError` without network.
     """
     try:
         yield
     except LocalEntryNotFoundError as error:
         offline = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
-        raise CheckpointError(
+        raise MissingWeightsError(
             f"{what} {name!r} is not on this machine and the Hugging Face hub cannot be reached{offline}: connect to "
             f"the network, or {instead}."
         ) from error

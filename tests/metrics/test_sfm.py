@@ -9,7 +9,7 @@ import torch
 from tests.metrics.noise_ball import ball_views
 from vfusion3d.cameras import orbit
 from vfusion3d.errors import MissingExtraError, VFusion3DError
-from vfusion3d.metrics import SfmConsistency, find_cameras, rotation_errors, sfm_figures
+from vfusion3d.metrics import SfmConsistency, find_cameras, rotation_errors, sfm_figures, wilson_interval
 
 pycolmap = pytest.mark.skipif(importlib.util.find_spec("pycolmap") is None, reason="needs pycolmap")
 
@@ -56,7 +56,9 @@ def test_an_orbit_is_found_again():
 def test_what_has_no_features_counts_as_nothing():
     metric = SfmConsistency()
     metric.update(torch.ones(1, 4, 3, 64, 64), torch.tensor([0]), orbit(views=4).unsqueeze(0))
-    assert {name: float(value) for name, value in metric.compute().items()} == dict.fromkeys(metric.NAMES, 0.0)
+    values = {name: float(value) for name, value in metric.compute().items()}
+    assert values.pop("sfm_pass_high") == pytest.approx(wilson_interval(0, 1).high)
+    assert values == dict.fromkeys((*metric.NAMES, "sfm_pass_low"), 0.0)
 
 
 @pytest.mark.parametrize(

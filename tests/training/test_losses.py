@@ -63,7 +63,7 @@ def test_local_trunk(tmp_path):
     torch.save(network.state_dict(), tmp_path / "trunk.pth")
     loss = PerceptualLoss("squeeze", str(tmp_path / "trunk.pth"))
     assert loss.is_lpips
-    own = next(iter(loss.network.net.state_dict().values()))
+    own = next(iter(loss.distance.network.net.state_dict().values()))
     assert torch.equal(own, network.state_dict()["features.0.weight"])
     torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match="is not a torchvision squeeze state dict"):

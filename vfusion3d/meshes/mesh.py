@@ -61,6 +61,12 @@ class Mesh:
         return np.concatenate([part.vertices for part in self.parts])
 
     @property
+    def faces(self) -> np.ndarray:
+        """Faces of all parts, ``[F, 3]``, which number `vertices`."""
+        first = np.cumsum([0, *(len(part.vertices) for part in self.parts)])
+        return np.concatenate([part.faces + start for part, start in zip(self.parts, first, strict=False)])
+
+    @property
     def n_faces(self) -> int:
         """Number of triangles."""
         return sum(len(part.faces) for part in self.parts)

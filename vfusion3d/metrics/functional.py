@@ -104,3 +104,59 @@ def novel_view_figures(prediction: Tensor, opacity: Tensor, target: Tensor, mask
         "ssim": ssim(prediction, target).mean(-1),
         "iou": mask_iou(opacity, mask).mean(-1),
     }
+
+
+def depth_error(
+    prediction: Tensor, target: Tensor, prediction_mask: Tensor, target_mask: Tensor, fit_scale: bool = False
+) -> dict[str, Tensor]:
+    """Errors of expected depth where both masks say foreground, per picture.
+
+    Over those pixels, with predicted depth ``p`` and true depth ``t``: ``mean |s p - t|`` and ``mean |s p - t| / t``,
+    where ``s`` is 1, or the picture's least-squares scale ``sum(p t) / sum(p^2)``, for methods whose scale is free.
+
+    Args:
+        prediction, target: ``[..., 1, H, W]``, world units, both measured alike (along the ray, as `Triplanes.render`,
+            or along the axis); positive where they count.
+        prediction_mask, target_mask: Opacities in [0, 1], above 0.5 the foreground, or bool, ``[..., 1, H, W]``.
+        fit_scale: Whether to fit ``s``; figures with and without are different numbers.
+
+    Returns:
+        ``depth_absolute`` (world units) and ``depth_relative``, ``[...]`` each, float32; NaN where no pixel is in both.
+
+    Raises:
+        ValueError: if shapes differ, or a depth that counts is not a positive, finite number.
+
+    Example:
+        >>> import torch
+        >>> near, mask = torch.full((1, 4, 4), 2.0), torch.ones(1, 4, 4)
+        >>> {name: float(value) for name, value in depth_error(near * 1.5, near, mask, mask).items()}
+        {'depth_absolute': 1.0, 'depth_relative': 0.5}
+    """
+    if not prediction.shape == target.shape == prediction_mask.shape == target_mask.shape:
+        shapes = ", ".join(str(list(part.shape)) for part in (prediction, target, prediction_mask, target_mask))
+        raise ValueError(f"Depths and masks must have one shape, but have {shapes}.")
+    region = (prediction_mask > 0.5) & (target_mask > 0.5)
+    first, second = (torch.where(region, part.float(), 1.0) for part in (prediction, target))
+    if not ((first > 0) & (second > 0) & first.isfinite() & second.isfinite()).all():
+        raise ValueError("Depths must be positive, finite numbers wherever both masks say foreground.")
+    inside, axes = region.float(), (-3, -2, -1)
+    if fit_scale:
+        products, squares = (first * second * inside).sum(axes, True), (first.square() * inside).sum(axes, True)
+        first = first * products / squares.clamp_min(1e-12)
+    error, count = (first - second).abs() * inside, inside.sum(axes)
+    return {"depth_absolute": error.sum(axes) / count, "depth_relative": (error / second).sum(axes) / count}
+
+
+def check_pair(prediction: Tensor, target: Tensor) -> None:
+    """See that pictures can be compared.
+
+    Raises:
+        ValueError: if their shapes differ or they hold NaN or infinite numbers, which means would leave out.
+    """
+    if prediction.shape != target.shape:
+        raise ValueError(
+            f"Pictures to compare must have one size, but have shapes {list(prediction.shape)} and "
+            f"{list(target.shape)}; resize them first."
+        )
+    if not (prediction.isfinite().all() and target.isfinite().all()):
+        raise ValueError("Pictures to compare hold NaN or infinite numbers.")

@@ -10,6 +10,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from vfusion3d.metrics.intervals import wilson_interval
+
 
 class PerObjectMetric(Metric):
     """Named figures of objects and their means.
@@ -24,6 +26,8 @@ class PerObjectMetric(Metric):
 
     full_state_update = False
     NAMES: ClassVar[tuple[str, ...]]
+    RATES: ClassVar[tuple[str, ...]] = ()
+    """Those of the figures that are 0 or 1, whose mean is a rate."""
 
     objects: list[Tensor]
     figures: list[Tensor]
@@ -39,8 +43,17 @@ class PerObjectMetric(Metric):
         self.figures.append(torch.stack([figures[name] for name in self.NAMES], -1))
 
     def compute(self) -> dict[str, Tensor]:
-        """Means over objects of all processes, leaving out those that have no such figure."""
+        """Means over objects of all processes, leaving out those that have no such figure.
+
+        Of each figure in `RATES` also ``NAME_low`` and ``NAME_high``, the ends of the rate's 95 % `wilson_interval`.
+        """
         objects, figures = dim_zero_cat(self.objects), dim_zero_cat(self.figures)
         first = {int(index): row for row, index in reversed(list(enumerate(objects.tolist())))}
-        means = figures[sorted(first.values())].double().nanmean(0).float()
-        return dict(zip(self.NAMES, means, strict=True))
+        rows = figures[sorted(first.values())].double()
+        means = dict(zip(self.NAMES, rows.nanmean(0).float(), strict=True))
+        for name in self.RATES:
+            known = rows[:, self.NAMES.index(name)]
+            known = known[~known.isnan()]
+            _, low, high = wilson_interval(int(known.sum()), len(known))
+            means |= {f"{name}_low": means[name].new_tensor(low), f"{name}_high": means[name].new_tensor(high)}
+        return means

@@ -176,7 +176,9 @@ def sfm_figures(
 
 
 class SfmConsistency(PerObjectMetric):
-    """Means of `sfm_figures` over objects, each counted once (`PerObjectMetric`): ``sfm_pass`` is the pass rate.
+    """Means of `sfm_figures` over objects, each counted once (`PerObjectMetric`).
+
+    ``sfm_pass`` is the pass rate, ``sfm_pass_low`` and ``sfm_pass_high`` are the ends of its 95 % interval.
 
     Args:
         seed, timeout: As in `find_cameras`.
@@ -184,6 +186,7 @@ class SfmConsistency(PerObjectMetric):
     """
 
     NAMES = ("sfm_registered", "sfm_within", "sfm_pass")
+    RATES = ("sfm_pass",)
 
     def __init__(self, seed: int = 0, timeout: float = 600.0, **settings: Any) -> None:
         super().__init__(**settings)

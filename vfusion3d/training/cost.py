@@ -171,11 +171,11 @@ def _perceptual_cost(losses: LossWeights, views: int, patch: int, half: bool) ->
     """Of a sample's patches in the perceptual network."""
     with torch.device("meta"):
         loss = PerceptualLoss(losses.trunk, "random")
-    loss.network.to("meta")
+    network = loss.distance.network.to("meta")
     prediction = torch.empty(views, 3, patch, patch, device="meta", requires_grad=True)
     target = torch.empty(views, 3, patch, patch, device="meta")
-    kept = kept_by(lambda: loss(prediction, target), loss.network, half)
-    fixed = sum(4 * parameter.numel() for parameter in loss.network.parameters())
+    kept = kept_by(lambda: loss(prediction, target), network, half)
+    fixed = sum(4 * parameter.numel() for parameter in network.parameters())
     return Kept(kept.bytes, kept.flops * 1.5, fixed)  # both pictures forward; backward to one, not to the weights
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vfusion3d.errors import CheckpointError
+from vfusion3d.metrics.perceptual import LpipsNetwork, Trunk
 
 OpacityForm = Literal["bce", "mse"]
-Trunk = Literal["vgg", "alex", "squeeze"]
 
 
 @dataclass(frozen=True)
@@ -51,56 +49,27 @@ class LossWeights:
 
 
 class PerceptualLoss:
-    """LPIPS of the ``lpips`` package (arXiv 1801.03924), or random features; not a module, so never saved.
+    """Mean of LPIPS, or of random features' distance, over pictures; not a module, so never saved.
 
     Args:
         trunk: ``vgg``, ``alex`` or ``squeeze``.
         weights: As `LossWeights.trunk_weights`.
+
+    Raises:
+        CheckpointError: if the trunk's weights are not to be had or cannot be read.
     """
 
     def __init__(self, trunk: Trunk, weights: str) -> None:
-        import contextlib
-        import io
-        import warnings
+        self.distance = LpipsNetwork(trunk, None if weights == "pretrained" else weights)
 
-        import lpips
-
-        self.is_lpips = weights != "random"
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-            warnings.simplefilter("ignore")
-            torch.manual_seed(0)
-            hub = weights == "pretrained"
-            try:
-                network = lpips.LPIPS(net=trunk, lpips=self.is_lpips, pnet_rand=not hub, verbose=False)
-            except OSError as error:  # urllib's
-                raise CheckpointError(
-                    f"The pretrained {trunk} trunk of the perceptual loss cannot be downloaded ({error}): connect to "
-                    "the network, or set `losses.trunk_weights` to a torchvision file of it or to random."
-                ) from error
-        if self.is_lpips and not hub:
-            self._load_trunk(network, trunk, Path(weights))
-        self.network: Any = network.eval().requires_grad_(False)
-
-    @staticmethod
-    def _load_trunk(network: Any, trunk: str, path: Path) -> None:
-        """Copy the convolutions of a torchvision state dict into the trunk, in order."""
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise CheckpointError(
-                f"The LPIPS trunk {path} cannot be read as a torchvision state dict: {error}."
-            ) from error
-        loaded = [value for key, value in state.items() if key.startswith("features.")]
-        own = list(network.net.state_dict().items())
-        if [tuple(v.shape) for v in loaded] != [tuple(v.shape) for _, v in own]:
-            raise CheckpointError(f"The LPIPS trunk {path} is not a torchvision {trunk} state dict.")
-        network.net.load_state_dict({key: value for (key, _), value in zip(own, loaded, strict=True)})
+    @property
+    def is_lpips(self) -> bool:
+        """Whether the trunk was trained."""
+        return self.distance.is_lpips
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Mean distance of pictures ``[N, 3, H, W]`` in [0, 1], as a scalar."""
-        if next(self.network.buffers()).device != prediction.device:
-            self.network.to(prediction.device)
-        return self.network(prediction.float(), target.float(), normalize=True).mean()
+        return self.distance(prediction, target).mean()
 
 
 def opacity_loss(opacity: Tensor, mask: Tensor, form: OpacityForm = "bce") -> Tensor:

@@ -12,9 +12,9 @@ import numpy as np
 from vfusion3d.engine.learning.plots import figure, save_figure
 from vfusion3d.engine.stages.quality import FOLDS, QualityClassifier, check_labelled, threshold_for
 from vfusion3d.errors import UsageError
+from vfusion3d.metrics.intervals import wilson_interval
 
 _BINS = 8
-_Z = 1.96  # of 95 % intervals
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class CrossValidation:
         order = np.argsort(self.decisions)
         groups = []
         for part in np.array_split(order, min(bins, len(order))):
-            share, low, high = wilson(int(self.good[part].sum()), len(part))
+            share, low, high = wilson_interval(int(self.good[part].sum()), len(part))
             groups.append({"decision": float(self.decisions[part].mean()), "good": share, "low": low, "high": high})
         return groups
 
@@ -106,21 +106,6 @@ def cross_validate(
         decisions[test] = QualityClassifier.train(features[train], labels[train], tag, penalty).decision(features[test])
         folds[test] = fold
     return CrossValidation(decisions, labels, folds)
-
-
-def wilson(right: int, count: int) -> tuple[float, float, float]:
-    """A share and the ends of its 95 % interval (Wilson 1927).
-
-    Example:
-        >>> [round(number, 3) for number in wilson(8, 10)]
-        [0.8, 0.49, 0.943]
-    """
-    if count == 0:
-        return 0.0, 0.0, 1.0
-    share, n = right / count, count
-    middle = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z / (1 + _Z**2 / n) * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    return share, max(float(middle - half), 0.0), min(float(middle + half), 1.0)
 
 
 def plot_calibration(result: CrossValidation, threshold: float, path: Path) -> None:

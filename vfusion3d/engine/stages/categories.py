@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from vfusion3d.engine.learning.quality_report import wilson
 from vfusion3d.engine.stage import ItemError, Row, Stage
+from vfusion3d.metrics.intervals import wilson_interval
 
 OTHER = "other"
 _WORDS = {
@@ -87,6 +87,6 @@ def keep_rates(categories: Sequence[str], kept: Sequence[bool] | np.ndarray) -> 
     rows: dict[str, dict[str, Any]] = {}
     for name in ["all", *sorted(counts, key=lambda name: (-counts[name], name))]:
         part = kept if name == "all" else kept[names == name]
-        rate, low, high = wilson(int(part.sum()), len(part))
+        rate, low, high = wilson_interval(int(part.sum()), len(part))
         rows[name] = {"count": len(part), "kept": int(part.sum()), "keep_rate": rate, "low": low, "high": high}
     return rows
