@@ -102,7 +102,7 @@ def lpips_of(protocol: Protocol, weights: str | None) -> Lpips | None:
     Raises:
         CheckpointError: if the given weights cannot be used.
     """
-    from vfusion3d.metrics import LpipsNetwork, lpips_distance
+    from vfusion3d.metrics.perceptual import LpipsNetwork, lpips_distance
 
     try:
         network = LpipsNetwork(protocol.lpips, weights)

@@ -26,6 +26,7 @@ class Difference:
         interval: The mean difference with its 95 % bootstrap interval over objects.
         objects: How many there are.
         better: On how many B is better.
+        a, b: Mean of A and of B over these objects.
     """
 
     figure: str
@@ -33,6 +34,8 @@ class Difference:
     interval: Interval
     objects: int
     better: int
+    a: float
+    b: float
 
     @property
     def decided(self) -> bool:
@@ -74,12 +77,11 @@ class Comparison:
         ]
         for d in self.differences:
             digits = 2 if d.figure.endswith("psnr") else 3
-            means = [results.mean(d.figure, d.group).value for results in (self.a, self.b)]
-            shown = " | ".join(f"{mean:.{digits}f}" if mean is not None else "n/a" for mean in means)
             change = f"{d.interval.value:+.{digits}f} [{d.interval.low:+.{digits}f}, {d.interval.high:+.{digits}f}]"
             change = f"**{change}**" if d.decided else change
-            group = f"{d.objects} {d.group + ' ' if d.group != ALL else ''}".rstrip()
-            lines.append(f"| {group} | {d.figure.replace('_', ' ')} | {shown} | {change} | {d.better} |")
+            group = f"{d.objects} {d.group if d.group != ALL else ''}".rstrip()
+            means = f"{d.a:.{digits}f} | {d.b:.{digits}f}"
+            lines.append(f"| {group} | {d.figure.replace('_', ' ')} | {means} | {change} | {d.better} |")
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
@@ -122,7 +124,8 @@ def compare(a: Results, b: Results, names: tuple[str, str] = ("A", "B")) -> Comp
                 sign = -1 if figure in LOWER_IS_BETTER else 1
                 better = sum(sign * (second - first) > 0 for first, second in pairs)
                 interval = bootstrap_interval([second - first for first, second in pairs])
-                found.append(Difference(figure, group or ALL, interval, len(pairs), better))
+                means = [sum(column) / len(pairs) for column in zip(*pairs, strict=True)]
+                found.append(Difference(figure, group or ALL, interval, len(pairs), better, *means))
     return Comparison(a, b, names, tuple(found))
 
 

@@ -1,0 +1,175 @@
+"""Rows, floors and failures; and the pitfalls that belong to a protocol rather than to a metric."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from vfusion3d import TriplaneReconstructor
+from vfusion3d.cameras import orbit
+from vfusion3d.errors import UsageError
+from vfusion3d.evaluation import ImageFolder, Prediction, Protocol, Reconstructor, evaluate
+from vfusion3d.evaluation.scoring import Truth, azimuths_from, magnified, score_views, truth_of
+
+from .conftest import SIZE, VIEWS, scene_of
+
+
+class Given:
+    """Predictions that are handed in."""
+
+    description = "given"
+
+    def __init__(self, predictions: dict[str, Prediction]) -> None:
+        self.predictions, self.asked = predictions, []
+
+    def predict(self, item) -> Prediction:
+        self.asked.append(item.name)
+        return self.predictions[item.name]
+
+
+def true(scenes, views=slice(1, None)) -> dict[str, Prediction]:
+    return {name: Prediction(truth_of(scene).rgb[views], truth_of(scene).mask[views]) for name, scene in scenes.items()}
+
+
+def test_rows_have_every_scored_view_and_the_floors(scenes, protocol) -> None:
+    results = evaluate(Given(true(scenes)), scenes, protocol, unseen={"cat"})
+    rows = results.rows["method"]
+    assert [(row["object"], row["view"]) for row in rows] == [(n, v) for n in scenes for v in (1, 2, 3)]
+    assert {row["object"]: row["group"] for row in rows} == {"cat": "unseen", "dog": "seen", "jar": "seen"}
+    assert [row["azimuth"] for row in rows[:3]] == [90, 180, 270]
+    assert list(results.rows) == ["method", "all white", "input pasted", "nearest seen object"]
+    assert results.groups == ["unseen", "seen"]
+    cat = [row for row in results.rows["nearest seen object"] if row["object"] == "dog"]
+    jar = truth_of(scenes["jar"])  # the only other seen object
+    mine = score_views(
+        Prediction(jar.rgb[1:], jar.mask[1:]), Truth(*(x[1:] for x in vars(truth_of(scenes["dog"])).values())), protocol
+    )
+    assert [row["psnr"] for row in cat] == [row["psnr"] for row in mine]
+
+
+def test_the_input_counts_where_the_protocol_says_so(scenes, protocol) -> None:
+    """Pitfall 1: with view 0 the pasted input is perfect in one view of four."""
+    counted = dataclasses.replace(protocol, count_input=True)
+    without = evaluate(Given(true(scenes)), scenes, protocol)
+    with_it = evaluate(Given(true(scenes, slice(None))), scenes, counted)
+    pasted = "input pasted"
+    per_object = {name: (3 * value + 100) / 4 for name, value in without.per_object("psnr", of=pasted).items()}
+    assert with_it.per_object("psnr", of=pasted) == pytest.approx(per_object)
+    assert without.protocol.hash != with_it.protocol.hash
+
+
+def test_means_are_of_objects_not_of_a_pool(scenes, protocol) -> None:
+    """Pitfall 3: the mean of PSNRs is not the PSNR of the mean error, and objects count alike."""
+    predictions = true(scenes)
+    for k, name in enumerate(scenes):
+        predictions[name] = Prediction(predictions[name].rgb + 0.2 * k, predictions[name].opacity)
+    results = evaluate(Given(predictions), scenes, protocol)
+    per_view: dict[str, list[float]] = {}
+    for row in results.rows["method"]:
+        per_view.setdefault(row["object"], []).append(row["psnr"])
+    means = [sum(values) / len(values) for values in per_view.values()]
+    assert results.mean("psnr").value == pytest.approx(sum(means) / 3)
+    truth = torch.cat([truth_of(scene).rgb[1:] for scene in scenes.values()])
+    pooled = -10 * torch.cat([p.rgb.clamp(0, 1) for p in predictions.values()]).sub(truth).square().mean().log10()
+    assert results.mean("psnr").value > float(pooled) + 5
+
+
+def test_failures_are_scored_and_counted(scenes, protocol) -> None:
+    """Pitfall 10: NaN or a wrong shape is an empty picture, not a missing row."""
+    predictions = true(scenes)
+    predictions["cat"] = Prediction(predictions["cat"].rgb * torch.nan, predictions["cat"].opacity)
+    predictions["dog"] = Prediction(predictions["dog"].rgb[:2], None)
+    results = evaluate(Given(predictions), scenes, protocol)
+    assert results.failures == {
+        "cat": "The prediction has NaN or infinite values.",
+        "dog": f"The prediction has shape [2, 3, {SIZE}, {SIZE}], but the protocol's is [3, 3, {SIZE}, {SIZE}].",
+    }
+    white = results.per_object("psnr", of="all white")
+    assert results.per_object("psnr") == pytest.approx({"cat": white["cat"], "dog": white["dog"], "jar": 100})
+    assert results.mean("iou").value == pytest.approx(1 / 3)
+    assert "2 objects failed and are scored as empty pictures, the first cat" in results.table()
+
+
+def test_scale_is_taken_out_only_where_the_protocol_says_so(scenes, protocol) -> None:
+    """Pitfall 7: a prediction that is too small is another number than one of the right size."""
+    truth = truth_of(scenes["jar"])
+    theta = torch.tensor([[1.25, 0, 0], [0, 1.25, 0]]).expand(VIEWS, 2, 3)
+    grid = torch.nn.functional.affine_grid(theta, [VIEWS, 1, SIZE, SIZE], align_corners=False)
+    small = 1 - torch.nn.functional.grid_sample(1 - truth.rgb, grid, align_corners=False)
+    mask = torch.nn.functional.grid_sample(truth.mask, grid, align_corners=False)
+    aligned = dataclasses.replace(protocol, alignment="silhouette-scale")
+    raw, after = (score_views(Prediction(small, mask), truth, p) for p in (protocol, aligned))
+    assert min(b["psnr"] - a["psnr"] for a, b in zip(raw, after, strict=True)) > 2
+    assert min(row["iou"] for row in after) > 0.9
+    same, _ = magnified(truth.rgb, truth.mask, truth.mask)
+    torch.testing.assert_close(same, truth.rgb)
+    nothing = torch.zeros_like(mask)
+    assert magnified(small, nothing, truth.mask)[1] is nothing
+
+
+def test_turning_cameras_and_objects_together_changes_nothing(protocol, tmp_path) -> None:
+    torch.manual_seed(0)
+    TriplaneReconstructor("tiny").save_pretrained(tmp_path / "model")
+    method, cameras = Reconstructor(tmp_path / "model"), orbit(VIEWS, 0.35)
+    c, s = torch.tensor(1.1).cos(), torch.tensor(1.1).sin()
+    turn = torch.tensor([[c, -s, 0, 0], [s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    plain = {"jar": scene_of(tmp_path / "a", 2, cameras)}
+    turned = {"jar": scene_of(tmp_path / "b", 2, cameras.transform(turn), seen_from=cameras)}
+    one, two = (evaluate(method, scenes, protocol) for scenes in (plain, turned))
+    for a, b in zip(one.rows["method"], two.rows["method"], strict=True):
+        assert a.keys() == b.keys() and a["azimuth"] == pytest.approx(b["azimuth"], abs=1e-2)
+        for figure in ("psnr", "foreground_psnr", "ssim", "iou"):
+            assert a[figure] == pytest.approx(b[figure], abs=2e-3)
+    again = evaluate(method, plain, protocol)
+    assert again.rows == one.rows  # to the last digit
+
+
+def test_mirrored_predictions_are_not_perfect(scenes, protocol) -> None:
+    predictions = {name: Prediction(p.rgb.flip(-1), p.opacity.flip(-1)) for name, p in true(scenes).items()}
+    assert evaluate(Given(predictions), scenes, protocol).mean("psnr").value < 40
+
+
+def test_a_run_that_was_cut_off_goes_on(scenes, protocol, tmp_path) -> None:
+    half = dict(list(scenes.items())[:2])
+    evaluate(Given(true(scenes)), half, protocol, tmp_path / "out")
+    method = Given(true(scenes))
+    results = evaluate(method, scenes, protocol, tmp_path / "out")
+    assert method.asked == ["jar"]
+    assert results.rows == evaluate(Given(true(scenes)), scenes, protocol).rows
+    assert sorted(path.name for path in (tmp_path / "out" / "objects").glob("*.png")) == [
+        "cat.png",
+        "dog.png",
+        "jar.png",
+    ]
+    other = dataclasses.replace(protocol, border=0.2)
+    with pytest.raises(UsageError, match=r"has objects of another protocol \(.*choose another --output"):
+        evaluate(method, scenes, other, tmp_path / "out")
+
+
+def test_lpips_is_a_column_where_there_is_a_network(scenes, protocol) -> None:
+    def distance(prediction, target):
+        return (prediction - target).abs().mean((-3, -2, -1))
+
+    results = evaluate(Given(true(scenes)), scenes, protocol, lpips=distance)
+    assert results.mean("lpips").value == 0 and "LPIPS (vgg)" in results.table() and "n/a" not in results.table()
+    assert "LPIPS: n/a" in evaluate(Given(true(scenes)), scenes, protocol).table()
+
+
+def test_azimuths_are_from_the_input() -> None:
+    cameras = orbit(8, 0.3)
+    assert azimuths_from(cameras[torch.tensor([3, 0, 3, 5])]) == [0, 225, 0, 90]
+
+
+def test_pictures_of_a_folder_equal_what_was_rendered(scenes, protocol) -> None:
+    """Pitfall 6: colours are put on white before anything else; half transparent pixels are not darkened twice."""
+    folder = next(iter(scenes.values())).folder.parent
+    [row, *_] = evaluate(ImageFolder(folder, VIEWS), scenes, protocol).rows["method"]
+    assert row["psnr"] == 100
+
+
+def test_results_are_plain(scenes, protocol: Protocol) -> None:
+    rows = evaluate(Given(true(scenes)), scenes, protocol).rows
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
