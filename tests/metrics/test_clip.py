@@ -140,7 +140,7 @@ def test_bad_pictures_and_references(network):
 def test_models_that_are_not_there(folder, tmp_path):
     with pytest.raises(MissingWeightsError, match=r"'owner/none' is not on this machine"):
         ClipNetwork("owner/none")
-    with pytest.raises(CheckpointError, match="There is no folder './none'"):
+    with pytest.raises(CheckpointError, match=r"There is no folder '\./none'"):
         ClipNetwork("./none")
     for file in folder.iterdir():
         if not file.name.startswith("tokenizer"):

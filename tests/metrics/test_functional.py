@@ -71,7 +71,10 @@ def test_depth_at_another_scale():
     for value in depth_error(target * 3, target, everywhere, everywhere, fit_scale=True).values():
         torch.testing.assert_close(value, torch.zeros(2), atol=1e-6, rtol=0)
     prediction = target + 0.1 * torch.rand_like(target)
-    scale = [float(torch.linalg.lstsq(p.view(-1, 1), t.view(-1, 1)).solution) for p, t in zip(prediction, target)]
+    scale = [
+        float(torch.linalg.lstsq(p.view(-1, 1), t.view(-1, 1)).solution)
+        for p, t in zip(prediction, target, strict=True)
+    ]
     fitted = depth_error(prediction, target, everywhere, everywhere, fit_scale=True)["depth_absolute"]
     scaled = prediction * torch.tensor(scale).view(2, 1, 1, 1)
     torch.testing.assert_close(fitted, (scaled - target).abs().mean((1, 2, 3)))

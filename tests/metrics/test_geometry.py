@@ -25,7 +25,11 @@ from vfusion3d.metrics import (
 @pytest.fixture(scope="module")
 def thing() -> Surface:
     """No rotation or reflection maps it onto itself."""
-    pieces = [trimesh.creation.box((1, 0.6, 0.3)), trimesh.creation.box((0.2, 0.2, 0.8)), trimesh.creation.icosphere(2, 0.2)]
+    pieces = [
+        trimesh.creation.box((1, 0.6, 0.3)),
+        trimesh.creation.box((0.2, 0.2, 0.8)),
+        trimesh.creation.icosphere(2, 0.2),
+    ]
     pieces[1].apply_translation((0.4, 0.15, 0.5))
     pieces[2].apply_translation((-0.3, -0.2, 0.3))
     whole = trimesh.util.concatenate(pieces)
@@ -155,7 +159,7 @@ def test_scale_frees_scale_and_place_only(thing):
     assert figures == pytest.approx({"chamfer": 0, "f_score": 1, "normal_consistency": 1, "scale": 1 / 3}, abs=1e-9)
     turned = turn(0, 3.0).mesh(thing)
     assert surface_figures(turned, thing, "scale", samples=2000)["chamfer"] > 0.1
-    with pytest.raises(ValueError, match="`mode` must be one of .*'similarity'.*, but got 'icp'"):
+    with pytest.raises(ValueError, match=r"`mode` must be one of .*'similarity'.*, but got 'icp'"):
         align(thing, thing, "icp")
 
 

@@ -23,7 +23,7 @@ def test_wilson_of_nothing_knows_nothing():
 
 @pytest.mark.parametrize("arguments", [(3, 2), (-1, 2), (1, 2, 1.0), (1, 2, 0.0)])
 def test_bad_counts_and_levels(arguments):
-    with pytest.raises(ValueError, match="Argument `(successes|level)` must be in"):
+    with pytest.raises(ValueError, match=r"Argument `(successes|level)` must be in"):
         wilson_interval(*arguments)
 
 

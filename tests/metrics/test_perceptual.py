@@ -42,7 +42,8 @@ def test_it_is_that_of_the_package(network, trunk):
 def test_many_pictures_go_in_parts(network):
     first, second = torch.rand(2, 20, 3, 32, 32)
     whole = lpips_distance(first, second, network)
-    torch.testing.assert_close(whole, torch.stack([lpips_distance(*pair, network) for pair in zip(first, second)]))
+    each = [lpips_distance(*pair, network) for pair in zip(first, second, strict=True)]
+    torch.testing.assert_close(whole, torch.stack(each))
 
 
 def test_half_precision_is_computed_in_full(network):
