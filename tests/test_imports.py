@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "rendering": {"errors", "outputs", "alpha", "poly_data", "cameras"},
     "data": {"errors", "outputs", "alpha", "cameras", "licences"},
     "meshes": {"errors", "outputs", "poly_data", "cameras", "data", "ray_session"},  # into a scene folder
-    "metrics": {"errors", "cameras"},
+    "metrics": {"errors", "hub", "cameras", "video"},  # of video how released weights are loaded
     "preprocessing": {"errors", "outputs", "hub", "alpha", "cameras"},
     "models": {"errors", "outputs", "hub", "alpha", "cameras", "rendering"},
     "video": {"errors", "outputs", "hub", "alpha", "cameras", "preprocessing"},

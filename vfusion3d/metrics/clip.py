@@ -7,7 +7,6 @@ times 2.5 (CLIPScore).
 from __future__ import annotations
 
 import importlib.util
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,16 +29,18 @@ class ClipPixels(NamedTuple):
     """Height and width that it reads."""
     edge: int | None
     """What the shorter side is resized to before the centre is cropped; None: the picture is squashed to ``size``."""
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str = "bicubic"
+    """Or ``bilinear``."""
 
     def __call__(self, pictures: Tensor) -> Tensor:
-        """Resize pictures ``[N, 3, H, W]`` in [0, 1] (bicubic, antialiased, clipped), crop the centre, normalise."""
+        """Resize pictures ``[N, 3, H, W]`` in [0, 1] (antialiased, clipped), crop the centre, normalise."""
         height, width = pictures.shape[-2:]
         size, shorter = self.size, min(height, width)
         if self.edge is not None:
             size = (self.edge * height // shorter, self.edge * width // shorter)
-        resized = F.interpolate(pictures.float(), size, mode="bicubic", antialias=True).clamp(0, 1)
+        resized = F.interpolate(pictures.float(), size, mode=self.interpolation, antialias=True).clamp(0, 1)
         top, left = (size[0] - self.size[0]) // 2, (size[1] - self.size[1]) // 2
         cropped = resized[..., top : top + self.size[0], left : left + self.size[1]]
         mean, std = (cropped.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
@@ -98,10 +99,9 @@ class ClipNetwork:
         if next(self.model.parameters()).device != pictures.device:
             self.model.to(pictures.device)
         flat = pictures.reshape(-1, *pictures.shape[-3:]).clamp(0, 1).split(_CHUNK)
-        vectors = torch.cat([self._embed_pixels(self.preprocess(part).to(self.dtype)) for part in flat])
-        return F.normalize(vectors.float(), dim=-1).unflatten(0, pictures.shape[:-3]) if pictures.ndim > 3 else (
-            F.normalize(vectors.float(), dim=-1)[0]
-        )
+        with torch.autocast(pictures.device.type, enabled=False):
+            vectors = torch.cat([self._embed_pixels(self.preprocess(part).to(self.dtype)) for part in flat])
+        return F.normalize(vectors.float(), dim=-1).view(*pictures.shape[:-3], -1)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
@@ -111,7 +111,7 @@ class ClipNetwork:
 
 
 def _from_transformers(name: str) -> _Loaded:
-    from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizerFast
+    from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel
 
     from vfusion3d.video.loading import check_weights, first_sentence, load_component, silent
 
@@ -119,13 +119,15 @@ def _from_transformers(name: str) -> _Loaded:
     check_weights(folder)
     model: Any = load_component(folder, "", CLIPModel)
     try:
+        if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json")):
+            raise FileNotFoundError("no tokenizer.json or vocab.json")  # transformers would make one up
         with silent():
-            tokenizer = _tokenizer(folder)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             images = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # of many types
         raise CheckpointError(
-            f"{name} holds no tokenizer and image processor of CLIP that can be read ({first_sentence(error)}): copy or "
-            "download it again."
+            f"{name} holds no tokenizer and image processor of CLIP that can be read ({first_sentence(error)}): copy "
+            "or download it again."
         ) from error
 
     def embed_pixels(pixels: Tensor) -> Tensor:
@@ -155,16 +157,13 @@ def _find_folder(name: str) -> Path:
         return folder
     if name.startswith((".", "~", "/")) or name.count("/") > 1 or not name:
         raise CheckpointError(
-            f"There is no folder {name!r}: give one that `save_pretrained` wrote, owner/name on the Hugging Face hub, or "
-            "a name and tag of open_clip."
+            f"There is no folder {name!r}: give one that `save_pretrained` wrote, owner/name on the Hugging Face hub, "
+            "or a name and tag of open_clip."
         )
     instead = "give a folder that `save_pretrained` wrote"
     with hub_errors(name, what="CLIP model", files="config.json", instead=instead):
-        return Path(
-            snapshot_download(
-                name, allow_patterns=list(_FILES), local_files_only=not hub_answers(name, "config.json")
-            )
-        )
+        offline = not hub_answers(name, "config.json")
+        return Path(snapshot_download(name, allow_patterns=list(_FILES), local_files_only=offline))
 
 
 def _from_open_clip(name: str, pretrained: str) -> _Loaded:
@@ -194,10 +193,10 @@ def _from_open_clip(name: str, pretrained: str) -> _Loaded:
             ) from error
         raise CheckpointError(f"{local} cannot be loaded as a checkpoint of open_clip's {name} ({said}).") from error
     settings = open_clip.get_model_preprocess_cfg(model)
-    if settings["interpolation"] != "bicubic" or settings["resize_mode"] == "longest":
-        warnings.warn(
-            f"open_clip's {name} resizes otherwise ({settings['interpolation']}, {settings['resize_mode']}) than "
-            "bicubically to the shorter side, which is done here."
+    if settings["interpolation"] not in ("bicubic", "bilinear") or settings["resize_mode"] == "longest":
+        raise CheckpointError(
+            f"open_clip's {name} resizes pictures otherwise ({settings['interpolation']}, {settings['resize_mode']}) "
+            "than this metric can; choose another model."
         )
     side = settings["size"]
     size = (side, side) if isinstance(side, int) else (side[0], side[1])
@@ -207,7 +206,7 @@ def _from_open_clip(name: str, pretrained: str) -> _Loaded:
         device = next(model.parameters()).device
         return model.encode_text(tokenizer(texts).to(device))  # type: ignore[no-any-return]
 
-    pixels = ClipPixels(size, edge, tuple(settings["mean"]), tuple(settings["std"]))
+    pixels = ClipPixels(size, edge, tuple(settings["mean"]), tuple(settings["std"]), settings["interpolation"])
     return _Loaded(model, pixels, model.encode_image, embed_texts)
 
 
@@ -255,6 +254,6 @@ class ClipSimilarity(PerObjectMetric):
         self.network = network
 
     def update(self, pictures: Tensor, references: Sequence[str] | Tensor, objects: Tensor) -> None:
-        """Score B objects; ``[B, V, 3, H, W]`` and ``references`` as in `clip_similarity`, ``objects`` int64, ``[B]``."""
+        """Score B objects; ``[B, V, 3, H, W]``, ``references`` as in `clip_similarity`, ``objects`` int64, ``[B]``."""
         similarity = clip_similarity(pictures, references, self.network)
         self.record(objects, {"clip_similarity": similarity.flatten(1).mean(1)})

@@ -202,7 +202,9 @@ def align(prediction: HasSurface, target: HasSurface, mode: Alignment, seed: int
     if mode == "none":
         return Similarity(1.0, np.eye(3), np.zeros(3))
     if mode == "scale":
-        boxes = [(points.min(0), points.max(0)) for points in (_corners(m).reshape(-1, 3) for m in (prediction, target))]
+        boxes = [
+            (points.min(0), points.max(0)) for points in (_corners(m).reshape(-1, 3) for m in (prediction, target))
+        ]
         (centre, size), (wanted, wanted_size) = ((low + high, np.linalg.norm(high - low)) for low, high in boxes)
         if not min(size, wanted_size) > 0:
             raise MeshError("A mesh to be aligned has no extent.")

@@ -104,7 +104,8 @@ def lpips_distance(prediction: Tensor, target: Tensor, network: LpipsNetwork) ->
         )
     first, second = prediction.float().clamp(0, 1).reshape(-1, *shape[-3:]), target.float().reshape(-1, *shape[-3:])
     parts = zip(first.split(_CHUNK), second.split(_CHUNK), strict=True)
-    return torch.cat([network(*pair) for pair in parts]).view(shape[:-3])
+    with torch.autocast(prediction.device.type, enabled=False):
+        return torch.cat([network(*pair) for pair in parts]).view(shape[:-3])
 
 
 class LpipsDistance(PerObjectMetric):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from vfusion3d.metrics.intervals import Interval, wilson_interval
@@ -20,6 +19,7 @@ def good_rate(labels: Tensor, level: float = 0.95) -> Interval:
         ValueError: if a label is neither 0 nor 1; leave out what has no label, and say so.
 
     Example:
+        >>> import torch
         >>> [round(number, 3) for number in good_rate(torch.tensor([True, True, False, True]))]
         [0.75, 0.301, 0.954]
     """
@@ -41,6 +41,7 @@ class GoodRate(PerObjectMetric):
         settings: As of every `torchmetrics.Metric`.
 
     Example:
+        >>> import torch
         >>> rate = GoodRate()
         >>> rate.update(torch.tensor([True, False]), torch.tensor([3, 5]))
         >>> rate.update(torch.tensor([True]), torch.tensor([3]))  # the same object again
