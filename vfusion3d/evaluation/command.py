@@ -38,6 +38,8 @@ def build_parser(program: str, description: str, protocol: str) -> argparse.Argu
     add("--predicted-up", choices=["y", "z"], default="y", help="up axis of predicted meshes (y)")
     add("--predicted-lighting", choices=["unlit", "lambert"], default="unlit",
         help="unlit: their colours have the light in them; lambert: light them as the true ones (unlit)")  # fmt: skip
+    add("--render", choices=["volume", "mesh"], default="volume", help="of checkpoints: the volume, or the exported "
+        "mesh with vertex colours, which is another number (volume)")  # fmt: skip
     add("--exact", action="store_true", help="render checkpoints without skipping empty space")
     add("--up", choices=["y", "z"], default="y", help="up axis of the true meshes (y)")
     add("--unseen", metavar="FILE", help="names of objects the method never saw, one per line, scored apart from the "
@@ -74,7 +76,8 @@ def method_of(arguments: argparse.Namespace, protocol: Protocol) -> Method:
         return VideoFolder(arguments.predicted_videos, protocol.views)
     if arguments.entry is not None:
         return EntryPoint(arguments.entry)
-    return Reconstructor(arguments.model or "nano", str(choose_device(arguments.device)), not arguments.exact)
+    device = str(choose_device(arguments.device))
+    return Reconstructor(arguments.model or "nano", device, not arguments.exact, arguments.render)
 
 
 def unseen_of(arguments: argparse.Namespace) -> set[str] | None:

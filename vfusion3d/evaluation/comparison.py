@@ -115,7 +115,7 @@ def compare(a: Results, b: Results, names: tuple[str, str] = ("A", "B")) -> Comp
     if not shared:
         raise UsageError(f"{names[0]} and {names[1]} share no object, so there is nothing to compare.")
     found = []
-    groups = a.groups if a.groups == b.groups else [None]
+    groups = [*a.groups, None] if a.groups == b.groups and len(a.groups) > 1 else [None]
     for group in groups:
         for figure in FIGURES:
             one, two = a.per_object(figure, group), b.per_object(figure, group)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from vfusion3d.meshes.readers import MESH_SUFFIXES, UpAxis
 
 Scale = Literal["raw", "fit"]
 VIDEO_SUFFIXES = (".mp4", ".webm", ".gif")
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _NEAR_ONE = (0.2, 2.0)  # radius of a mesh in world units; the objects' is 1
 
 
@@ -85,22 +86,33 @@ class Reconstructor:
         model: Anything `TriplaneReconstructor.from_pretrained` takes.
         device: Where it runs.
         skip_empty: Render around empty space (60 dB and more from exact).
+        render: ``volume``, or ``mesh``: what an exported mesh with vertex colours looks like instead, unlit. The two
+            are different numbers of one reconstruction.
     """
 
-    def __init__(self, model: str | os.PathLike[str], device: str = "cpu", skip_empty: bool = True) -> None:
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        device: str = "cpu",
+        skip_empty: bool = True,
+        render: Literal["volume", "mesh"] = "volume",
+    ) -> None:
         from vfusion3d.models import TriplaneReconstructor
 
+        if render not in ("volume", "mesh"):
+            raise UsageError(f"Argument `render` must be 'volume' or 'mesh', but got {render!r}.")
         self.model = TriplaneReconstructor.from_pretrained(model, device=device).eval()
-        self.name, self.skip_empty = os.fspath(model), skip_empty
+        self.name, self.skip_empty, self.render = os.fspath(model), skip_empty, render
 
     @property
     def description(self) -> str:
-        """The checkpoint, volume-rendered."""
-        return f"checkpoint {self.name}, volume renders"
+        """The checkpoint, and how it is rendered."""
+        return f"checkpoint {self.name}, {self.render} renders"
 
     @torch.no_grad()
     def predict(self, item: EvaluationItem) -> Prediction:
         """Reconstruct from the recentred input and render."""
+        from vfusion3d.meshes import write_mesh
         from vfusion3d.training.patches import recentre_inputs
 
         device = self.model.device
@@ -110,8 +122,15 @@ class Reconstructor:
             self.model.config.image_size,
             torch.full((1,), item.border, device=device),
         )
+        triplanes = self.model(images, camera)
+        if self.render == "mesh":
+            with tempfile.TemporaryDirectory() as folder:
+                write_mesh(
+                    triplanes.mesh(0, threshold=self.model.config.iso_threshold), Path(folder) / f"{item.name}.glb"
+                )
+                return MeshFolder(folder).predict(item)
         cameras = item.cameras.to(device).unsqueeze(0)
-        rendered = self.model(images, camera).render(cameras, item.size, item.size, skip_empty=self.skip_empty)
+        rendered = triplanes.render(cameras, item.size, item.size, skip_empty=self.skip_empty)
         return Prediction(rendered.rgb[0].float().clamp(0, 1).cpu(), rendered.opacity[0].float().cpu())
 
 
@@ -132,7 +151,7 @@ class MeshFolder:
         if scale not in get_args(Scale):
             raise UsageError(f"Argument `scale` must be one of {get_args(Scale)}, but got {scale!r}.")
         self.folder, self.up, self.scale, self.lighting = Path(folder), up, scale, lighting
-        self.files = _by_stem(self.folder, MESH_SUFFIXES, "meshes", "mesh")
+        self.files = files_by_stem(self.folder, MESH_SUFFIXES, "meshes", "mesh")
         self._renderer: Any = None
 
     @property
@@ -197,7 +216,9 @@ class ImageFolder:
         folder = self.folder / item.name
         if (folder / "images").is_dir():  # a scene folder
             folder = folder / "images"
-        files = sorted((path for path in folder.glob("*") if path.suffix.lower() in _PICTURES), key=_natural)
+        files = sorted(
+            (path for path in folder.glob("*") if path.suffix.lower() in PICTURE_SUFFIXES), key=natural_order
+        )
         if not files:
             raise InputImageError(f"There are no pictures of object {item.name} in {folder}; add them.")
         chosen = _chosen(files, item, self.views, str(folder))
@@ -214,7 +235,7 @@ class VideoFolder:
 
     def __init__(self, folder: str | os.PathLike[str], views: int) -> None:
         self.folder, self.views = Path(folder), views
-        self.files = _by_stem(self.folder, VIDEO_SUFFIXES, "videos", "turntable")
+        self.files = files_by_stem(self.folder, VIDEO_SUFFIXES, "videos", "turntable")
 
     @property
     def description(self) -> str:
@@ -322,12 +343,12 @@ def _read(path: Path) -> np.ndarray:
         raise InputImageError(f"The picture {path} cannot be read ({error}).") from error
 
 
-def _natural(path: Path) -> list[Any]:
+def natural_order(path: Path) -> list[Any]:
     """Sorts 2 before 10."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
 
 
-def _by_stem(folder: Path, suffixes: Sequence[str], kind: str, inside: str) -> dict[str, Path]:
+def files_by_stem(folder: Path, suffixes: Sequence[str], kind: str, inside: str) -> dict[str, Path]:
     """Files by their stems, and files ``NAME/INSIDE.*`` by their folder's name.
 
     Raises:

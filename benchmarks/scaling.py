@@ -1,0 +1,121 @@
+"""A figure over a series of results: the shape of the paper's Figure 7, and of its ablation tables.
+
+    python benchmarks/scaling.py runs/100k runs/300k runs/500k --x 100 300 500 --output scaling
+
+The results are those of gso.py, novel_view.py and the like (`--output`), one run for each checkpoint, all under one
+protocol. Leaves scaling.png and scaling.md: every figure with its 95 % interval over objects, and the change from each
+run to the next, paired by object. `--x` places the runs on a logarithmic axis; without it they are named by their
+folders.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from vfusion3d.errors import MissingExtraError, UsageError, VFusion3DError
+from vfusion3d.evaluation import Results, compare
+from vfusion3d.evaluation.results import ALL, FIGURES, same_protocol
+from vfusion3d.outputs import make_folder, write_atomically
+
+
+def lines(results: list[Results], names: list[str], group: str | None) -> list[dict[str, Any]]:
+    """A line for each run: means with intervals, and paired changes from the run before."""
+    found = []
+    for k, (one, name) in enumerate(zip(results, names, strict=True)):
+        row: dict[str, Any] = {"run": name, "figures": {f: vars(one.mean(f, group)) for f in FIGURES}, "changes": {}}
+        if k:
+            differences = compare(results[k - 1], one).differences
+            row["changes"] = {d.figure: d.interval._asdict() for d in differences if d.group == (group or ALL)}
+        found.append(row)
+    return found
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The table."""
+    shown = [name for name in FIGURES if any(row["figures"][name]["value"] is not None for row in rows)]
+    text = ["| run | " + " | ".join(f"{name.replace('_', ' ')} | change" for name in shown) + " |"]
+    text.append("| --- " + "| ---: | ---: " * len(shown) + "|")
+    for row in rows:
+        cells = []
+        for name in shown:
+            digits = 2 if name.endswith("psnr") else 3
+            mean, change = row["figures"][name], row["changes"].get(name)
+            cells.append("n/a" if mean["value"] is None else f"{mean['value']:.{digits}f}")
+            cells.append(
+                ""
+                if change is None
+                else f"{change['value']:+.{digits}f} [{change['low']:+.{digits}f}, {change['high']:+.{digits}f}]"
+            )
+        text.append(f"| {row['run']} | " + " | ".join(cells) + " |")
+    return "\n".join(text)
+
+
+def draw(rows: list[dict[str, Any]], x: list[float] | None, label: str, path: Path) -> None:
+    """A panel for each figure.
+
+    Raises:
+        MissingExtraError: if matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise MissingExtraError("The plot needs matplotlib: pip install matplotlib.") from error
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    shown = [name for name in FIGURES if all(row["figures"][name]["value"] is not None for row in rows)]
+    figure, axes = pyplot.subplots(1, len(shown), figsize=(3.4 * len(shown), 3.2), squeeze=False)
+    places = list(range(len(rows))) if x is None else x
+    for axis, name in zip(axes[0], shown, strict=True):
+        means = [row["figures"][name] for row in rows]
+        middle = [mean["value"] for mean in means]
+        below = [mean["value"] - (mean["value"] if mean["low"] is None else mean["low"]) for mean in means]
+        above = [(mean["value"] if mean["high"] is None else mean["high"]) - mean["value"] for mean in means]
+        axis.errorbar(places, middle, [below, above], fmt="o-", capsize=3)
+        axis.set(title=name.replace("_", " "), xlabel=label)
+        if x is None:
+            axis.set_xticks(places, [row["run"] for row in rows], rotation=30)
+        else:
+            axis.set_xscale("log")
+    figure.savefig(path, dpi=110, bbox_inches="tight")
+    pyplot.close(figure)
+
+
+def main() -> int:
+    """Gather and draw; 0, or 2 if something cannot be used."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("results", nargs="+", metavar="RESULTS", help="folders with results.json, in order")
+    add("--x", nargs="+", type=float, help="the place of each on a logarithmic axis")
+    add("--label", default="", help="what the axis shows")
+    add("--group", choices=["unseen", "seen"], help="only these objects (all)")
+    add("--output", type=Path, required=True, metavar="DIR", help="folder of scaling.png, scaling.md and scaling.json")
+    add("--json", action="store_true", help="print one JSON document instead of the table")
+    arguments = parser.parse_args()
+    try:
+        if len(arguments.results) < 2:
+            raise UsageError("Name at least two results: one has no trend.")
+        if arguments.x is not None and (len(arguments.x) != len(arguments.results) or min(arguments.x) <= 0):
+            raise UsageError(f"Option --x needs a positive number for each of {len(arguments.results)} results.")
+        results = [Results.load(path) for path in arguments.results]
+        names = [Path(path).resolve().name for path in arguments.results]
+        same_protocol(results, names)
+        rows = lines(results, names, arguments.group)
+        output = make_folder(arguments.output)
+        draw(rows, arguments.x, arguments.label, output / "scaling.png")
+        write_atomically(output / "scaling.md", markdown(rows).encode())
+        document = {"protocol_hash": results[0].protocol.hash, "x": arguments.x, "rows": rows}
+        write_atomically(output / "scaling.json", json.dumps(document, indent=1).encode())
+    except VFusion3DError as error:
+        print(f"scaling.py: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(document) if arguments.json else markdown(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

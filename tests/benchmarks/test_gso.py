@@ -1,0 +1,106 @@
+"""The scripts of novel views as a user runs them: rendered targets, a checkpoint, everyone's pictures."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.evaluation.test_methods import surface
+from tests.meshes.conftest import can_draw  # noqa: F401 - a fixture
+from vfusion3d import ReconstructorConfig, TriplaneReconstructor
+from vfusion3d.meshes import write_mesh
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+PROTOCOL = "{name: small, description: small, layout: benchmark, views: 3, resolution: 24, elevation: 20}"
+
+
+@pytest.fixture
+def work(tmp_path: Path, can_draw: None) -> Path:  # noqa: F811
+    """Two true meshes, a tiny random model that has not seen one of them, a protocol."""
+    (tmp_path / "meshes").mkdir()
+    for name, scale in (("large", 3.0), ("small", 0.4)):
+        write_mesh(surface(scale), tmp_path / "meshes" / f"{name}.glb")
+    torch.manual_seed(0)
+    TriplaneReconstructor(ReconstructorConfig.preset("tiny", iso_threshold=0.5)).save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "held_out.txt").write_text("small\n")
+    (tmp_path / "small.yaml").write_text(PROTOCOL)
+    return tmp_path
+
+
+@pytest.fixture
+def call(work: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    def run(script: str, *options: str) -> int:
+        monkeypatch.setattr(sys, "argv", [script, *options])
+        names: dict[str, Any] = runpy.run_path(str(BENCHMARKS / script))
+        return names["main"]() if script in ("translate.py", "scaling.py") else names["main"](script, "", "gso-orbit")
+
+    return run
+
+
+def test_gso_twice_the_same_and_all_that_follows(work: Path, call: Callable[..., int], capsys: Any) -> None:
+    usual = ["--meshes", str(work / "meshes"), "--cache", str(work / "cache"), "--workers", "1", "--device", "cpu"]
+    protocol = ["--protocol", str(work / "small.yaml")]
+    model = ["--model", str(work / "model")]
+    runs = []
+    for name in ("one", "two"):
+        assert call("gso.py", *usual, *protocol, *model, "--output", str(work / name)) == 0
+        runs.append((work / name / "results.json").read_text())
+        shown = capsys.readouterr().out
+    one, two = (json.loads(text) for text in runs)
+    assert one["rows"] == two["rows"] and one["means"] == two["means"]  # to the last digit
+    assert "| 1 unseen objects |" in shown and "| 1 seen objects |" in shown and "floor: all white" in shown
+    assert "LPIPS: n/a" in shown and "gso-orbit" not in shown.splitlines()[0]
+
+    true = ["--predicted-meshes", str(work / "meshes"), "--predicted-scale", "fit", "--predicted-lighting", "lambert"]
+    assert call("novel_view.py", *usual, *protocol, *true, "--json", "--output", str(work / "true")) == 0
+    means = json.loads(capsys.readouterr().out)["means"]["method"]["all"]
+    assert (means["psnr"]["value"], means["iou"]["value"]) == (100, 1)
+    assert call("gso.py", *usual, *protocol, *model, "--render", "mesh", "--output", str(work / "meshed")) == 0
+    capsys.readouterr()
+
+    assert call("translate.py", *usual, *model, "--protocols", str(work / "small.yaml"), "--json") == 0
+    line = json.loads(capsys.readouterr().out)["protocols"]["small"]
+    assert line["hash"] == one["protocol_hash"] and line["pooled_psnr"] < line["psnr"]
+
+    pytest.importorskip("matplotlib")
+    folders = [str(work / name) for name in ("meshed", "one", "true")]
+    assert call("scaling.py", *folders, "--x", "1", "10", "100", "--output", str(work / "scaling"), "--json") == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["run"] for row in rows] == ["meshed", "one", "true"] and rows[2]["changes"]["psnr"]["low"] > 0
+    assert {path.name for path in (work / "scaling").iterdir()} == {"scaling.png", "scaling.md", "scaling.json"}
+    for options, message in (
+        (folders[:1], "Name at least two results"),
+        ([*folders, "--x", "1"], "needs a positive number for each of 3"),
+        ([folders[0], str(work)], "There are no results"),
+    ):
+        assert call("scaling.py", *options, "--output", str(work / "scaling")) == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--protocol", "mine"], "There is no protocol 'mine'"),
+        (["--limit", "0"], "--limit must be at least 1"),
+        (["--model", "nobody"], "Unknown model 'nobody'"),
+        (["--predicted-images", "nowhere"], "The folder nowhere does not exist"),
+        (["--entry", "nothing"], "must be module:function"),
+        (["--unseen", "nowhere.txt"], "nowhere.txt"),
+        (["--lpips-weights", "nowhere.pth"], "nowhere.pth"),
+    ],
+)
+def test_bad_options(work: Path, call: Callable[..., int], capsys: Any, options: list[str], message: str) -> None:
+    usual = ["--meshes", str(work / "meshes"), "--cache", str(work / "cache"), "--protocol", str(work / "small.yaml")]
+    model = [] if options[0] in ("--model", "--predicted-images", "--entry") else ["--model", str(work / "model")]
+    shutil.rmtree(work / "cache", ignore_errors=True)
+    assert call("gso.py", *usual, *model, *options) == 2
+    said = capsys.readouterr().err
+    assert message in said.splitlines()[-1] and not (work / "cache").exists()  # before anything is rendered

@@ -1,0 +1,118 @@
+"""CLIP scores of videos, with a tiny random model in the real one's place."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.engine.tiny_language import write_clip
+from vfusion3d.errors import UsageError
+from vfusion3d.evaluation.clip_scores import ClipProtocol, find_turntables, frames_of, score
+
+SIZE = 32
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    write_clip(tmp_path / "clip")
+    return str(tmp_path / "clip")
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    """Two videos of one colour that grows darker, of 12 frames."""
+    for name, colour in (("a red ball", (250, 20, 20)), ("a blue ball", (20, 20, 250))):
+        (tmp_path / "videos" / name).mkdir(parents=True)
+        frames = np.stack([np.full((SIZE, SIZE, 3), colour, np.uint8) // (k // 4 + 1) for k in range(12)])
+        iio.imwrite(tmp_path / "videos" / f"{name}.gif", frames)
+    return tmp_path / "videos"
+
+
+def small(model: str, **changes) -> ClipProtocol:
+    return ClipProtocol(
+        **{"name": "small", "description": "", "views": 3, "resolution": SIZE, "models": (model,), **changes}
+    )
+
+
+def test_frames_are_evenly_spaced(videos, model) -> None:
+    frames = frames_of(videos / "a red ball.gif", small(model))
+    assert frames.shape == (3, 3, SIZE, SIZE)
+    red = frames[:, 0].mean((-1, -2)).tolist()  # frames 0, 4 and 8
+    assert red == pytest.approx([250 / 255, 125 / 255, 83 / 255], abs=0.03)
+
+
+def test_scores_are_cosines_averaged_over_frames(videos, model, tmp_path) -> None:
+    found = find_turntables(videos)
+    captions = {name: name for name in found}
+    for name, colour in (("a red ball", "red"), ("a blue ball", "blue")):
+        Image.new("RGB", (20, 20), colour).save(tmp_path / f"{name}.png")
+    inputs = {name: tmp_path / f"{name}.png" for name in found}
+    document = score(found, small(model), captions, inputs)
+    assert len(document["rows"]) == 2 and all(len(row["clip_text"]) == 3 for row in document["rows"])
+    means = [np.mean(row["clip_image"]) for row in document["rows"]]
+    assert document["means"][model]["clip_image"]["value"] == pytest.approx(np.mean(means))
+    assert all(-1 <= value <= 1 for row in document["rows"] for value in row["clip_text"] + row["clip_image"])
+    again = score(found, small(model), captions, inputs)
+    assert again["rows"] == document["rows"] and again["protocol_hash"] == document["protocol_hash"]
+    # Another template, as every other setting, is another protocol.
+    other = score(found, small(model, template="a picture of {}"), captions, inputs)
+    assert other["protocol_hash"] != document["protocol_hash"] and other["rows"] != document["rows"]
+
+
+def test_failed_videos_count_as_nothing(videos, model) -> None:
+    iio.imwrite(
+        videos / "a green ball.gif",
+        np.zeros((2, SIZE, SIZE, 3), np.uint8) + np.arange(2, dtype=np.uint8)[:, None, None, None] * 90,
+    )
+    iio.imwrite(videos / "large.gif", np.random.default_rng(0).integers(0, 255, (4, 40, 40, 3), np.uint8))
+    found = find_turntables(videos)
+    document = score(found, small(model), {name: name for name in found})
+    assert set(document["failures"]) == {"a green ball", "large"}
+    assert "has 2 frames, but the protocol needs 3" in document["failures"]["a green ball"]
+    assert "has frames of 40 x 40 pixels, but the protocol's are 32 x 32" in document["failures"]["large"]
+    whole = [np.mean(row["clip_text"]) for row in document["rows"]]
+    assert document["means"][model]["clip_text"]["value"] == pytest.approx(np.mean(whole)) and whole.count(0) == 2
+
+
+@pytest.mark.parametrize("script", ["clip.py", "text_to_3d.py"])
+def test_the_scripts(script, videos, model, tmp_path, monkeypatch, capsys) -> None:
+    (tmp_path / "prompts.txt").write_text("a red ball\na blue ball\nanother\n")
+    (tmp_path / "small.yaml").write_text(
+        f"{{name: small, description: d, views: 3, resolution: {SIZE}, models: [{model}]}}"
+    )
+
+    def call(*options: str) -> int:
+        monkeypatch.setattr(sys, "argv", [script, *options])
+        return runpy.run_path(str(BENCHMARKS / script))["main"](script, "", "clip-text")
+
+    usual = [str(videos), "--captions", str(tmp_path / "prompts.txt"), "--protocol", str(tmp_path / "small.yaml")]
+    assert call(*usual, "--output", str(tmp_path / "out"), "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["objects"] == 2 and document["means"][model]["clip_image"] is None
+    assert len(json.loads((tmp_path / "out" / "results.json").read_text())["rows"]) == 2
+    assert call(*usual, "--models", "nobody/clip") == 0  # not to be had: n/a, and said
+    out = capsys.readouterr().out
+    assert "| nobody/clip | n/a | n/a |" in out and "ProlificDreamer" in out
+    for options, message in (
+        ([str(videos)], "Give --captions, --inputs or both"),
+        ([str(videos), "--inputs", str(tmp_path / "none")], "does not exist; name a folder of pictures"),
+        ([str(tmp_path / "none"), "--inputs", str(videos)], "does not exist; name a folder of videos"),
+        ([*usual[:2], str(tmp_path / "small.yaml")], "have none of object 'a blue ball' (2 are missing)"),
+        ([*usual[:3], "--protocol", "mine"], "mine.yaml cannot be used"),
+    ):
+        assert call(*options) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_bad_protocols(model) -> None:
+    for changes in ({"views": 0}, {"models": ()}, {"template": "a picture"}):
+        with pytest.raises(UsageError, match="A CLIP protocol needs"):
+            small(model, **changes)

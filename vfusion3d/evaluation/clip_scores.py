@@ -1,0 +1,300 @@
+"""CLIP scores of turntables against captions and input pictures, for anyone's videos."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from vfusion3d.alpha import pixels_over_white
+from vfusion3d.errors import InputImageError, MissingWeightsError, UsageError, VFusion3DError
+from vfusion3d.evaluation.methods import PICTURE_SUFFIXES, VIDEO_SUFFIXES, files_by_stem, natural_order, read_frames
+from vfusion3d.evaluation.protocol import FOLDER
+from vfusion3d.evaluation.published import published_rows
+from vfusion3d.evaluation.scoring import environment
+from vfusion3d.metrics.intervals import bootstrap_interval
+from vfusion3d.outputs import make_folder, write_atomically
+
+TEXT, PICTURE = "clip_text", "clip_image"
+
+
+@dataclass(frozen=True)
+class ClipProtocol:
+    """How turntables become CLIP scores: cosines (factor 1), averaged over a video's frames, then over objects."""
+
+    name: str
+    description: str
+    views: int
+    """Frames of each video, evenly spaced from the first; all of folders of pictures."""
+    resolution: int
+    """Side of the frames in pixels."""
+    models: tuple[str, ...]
+    """CLIP models of transformers, or ``name:pretrained`` of open_clip."""
+    template: str = "{}"
+    """Around a caption."""
+    sources: tuple[str, ...] = ()
+    """Where the numbers come from; not hashed."""
+
+    def __post_init__(self) -> None:
+        if self.views < 1 or self.resolution < 8 or not self.models or "{}" not in self.template:
+            raise UsageError(
+                "A CLIP protocol needs `views` >= 1, `resolution` >= 8, at least one of `models` and a `template` with "
+                "{} in it."
+            )
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over all fields but the words."""
+        fields = {k: v for k, v in dataclasses.asdict(self).items() if k not in ("description", "sources")}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+    @classmethod
+    def load(cls, name: str) -> ClipProtocol:
+        """One of the package's ``protocols/clip``, or of a YAML file.
+
+        Raises:
+            UsageError: if there is none, or it cannot be used.
+        """
+        path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / "clip" / f"{name}.yaml"
+        try:
+            fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+            return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+        except (OSError, yaml.YAMLError, TypeError, AttributeError) as error:
+            raise UsageError(f"The CLIP protocol {path} cannot be used ({error}).") from error
+
+
+def frames_of(path: Path, protocol: ClipProtocol) -> Tensor:
+    """Frames of a video, or all pictures of a folder, on white: ``[V, 3, H, W]`` in [0, 1].
+
+    Raises:
+        InputImageError: if there are too few, or of another size than the protocol's.
+    """
+    if path.is_dir():
+        files = sorted((p for p in path.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES), key=natural_order)
+        frames = [_on_white(file) for file in files]
+        chosen = range(len(frames))
+    else:
+        frames = read_frames(path)
+        chosen = range(0)
+        if len(frames) >= protocol.views:
+            chosen = range(0, len(frames) - len(frames) % protocol.views, len(frames) // protocol.views)
+    if not chosen:
+        raise InputImageError(f"{path} has {len(frames)} frames, but the protocol needs {protocol.views}.")
+    for frame in frames:
+        if frame.shape[:2] != (protocol.resolution,) * 2:
+            raise InputImageError(
+                f"{path} has frames of {frame.shape[1]} x {frame.shape[0]} pixels, but the protocol's are "
+                f"{protocol.resolution} x {protocol.resolution}; render them in that size."
+            )
+    stacked = np.stack([frames[k] for k in chosen][: protocol.views if not path.is_dir() else None])
+    return torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 255
+
+
+def read_captions_of(path: str | os.PathLike[str], names: Sequence[str]) -> dict[str, str]:
+    """Captions by object: a table with the columns ``name`` and ``caption``, or a text file with a prompt per line, as
+    which the videos are named.
+
+    Raises:
+        UsageError: if the file cannot be read, or an object has no caption.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"The captions {file} cannot be read ({error}).") from error
+    if file.suffix.lower() == ".csv":
+        rows = list(csv.DictReader(text.splitlines()))
+        if rows and not {"name", "caption"} <= rows[0].keys():
+            raise UsageError(f"The captions {file} need the columns name and caption, but have {', '.join(rows[0])}.")
+        captions = {row["name"]: row["caption"] for row in rows}
+    else:
+        captions = {line.strip(): line.strip() for line in text.splitlines() if line.strip()}
+    missing = [name for name in names if name not in captions]
+    if missing:
+        raise UsageError(
+            f"The captions {file} have none of object {missing[0]!r} ({len(missing)} are missing); add it."
+        )
+    return {name: captions[name] for name in names}
+
+
+def score(
+    videos: Mapping[str, Path],
+    protocol: ClipProtocol,
+    captions: Mapping[str, str] | None = None,
+    inputs: Mapping[str, Path] | None = None,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Rows and means of all models; a model whose weights are not to be had has None for both.
+
+    Args:
+        videos: Videos or folders of pictures by object.
+        protocol: The protocol.
+        captions: By object; None leaves the text out.
+        inputs: Input pictures by object; None leaves them out.
+        device: Where the models run.
+
+    Raises:
+        VFusion3DError: if a model, or an input, cannot be used.
+    """
+    from vfusion3d.metrics.clip import ClipNetwork, clip_similarity
+
+    rows: list[dict[str, Any]] = []
+    means: dict[str, Any] = {}
+    missing: dict[str, str] = {}
+    sources = None
+    if inputs is not None:
+        sources = {name: torch.from_numpy(_on_white(inputs[name])).permute(2, 0, 1)[None] / 255 for name in videos}
+    for model in protocol.models:
+        name, _, pretrained = model.partition(":")
+        try:
+            network = ClipNetwork(name, pretrained or None)
+        except MissingWeightsError as error:
+            missing[model], means[model] = str(error), {TEXT: None, PICTURE: None}
+            continue
+        network.model.to(device)
+        for key, path in tqdm(videos.items(), desc=model, unit="object", file=sys.stderr):
+            row: dict[str, Any] = {"object": key, "model": model, "failed": None}
+            rows.append(row)
+            try:
+                frames = frames_of(path, protocol).to(device)
+            except VFusion3DError as error:  # scored as nothing, never dropped
+                row |= {"failed": str(error), TEXT: [0.0], PICTURE: [0.0]}
+                continue
+            if captions is not None:
+                row[TEXT] = clip_similarity(frames[None], [protocol.template.format(captions[key])], network)[
+                    0
+                ].tolist()
+            if sources is not None:
+                row[PICTURE] = clip_similarity(frames[None], sources[key].to(device), network)[0].tolist()
+        means[model] = {}
+        for figure, there in ((TEXT, captions is not None), (PICTURE, sources is not None)):
+            values = [float(np.mean(row[figure])) for row in rows if row["model"] == model] if there else []
+            means[model][figure] = bootstrap_interval(values)._asdict() if values else None
+    return {
+        "protocol": dataclasses.asdict(protocol),
+        "protocol_hash": protocol.hash,
+        "objects": len(videos),
+        "means": means,
+        "missing_weights": missing,
+        "failures": {row["object"]: row["failed"] for row in rows if row["failed"]},
+        "environment": environment(),
+        "rows": rows,
+    }
+
+
+def main(program: str, description: str, published: str) -> int:
+    """A script of CLIP scores; 0, or 2 if something cannot be used."""
+    parser = argparse.ArgumentParser(
+        prog=program, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("videos", metavar="DIR", help="turntables: videos named as the objects, folders of `vfusion3d reconstruct`, or "
+        "folders of pictures")  # fmt: skip
+    add("--captions", metavar="FILE", help="CSV (name,caption), or a text file of prompts that name the videos")
+    add("--inputs", metavar="DIR", help="input pictures named as the objects")
+    add("--protocol", default="turntable", help="of protocols/clip, or a YAML file (turntable)")
+    add("--models", nargs="+", metavar="CLIP", help="instead of the protocol's, which changes its hash: owner/name or "
+        "a folder of transformers, or name:pretrained of open_clip")  # fmt: skip
+    add("--device", default="auto", help="auto, cpu, cuda, ... (auto)")
+    add("--output", type=Path, metavar="DIR", help="folder for results.json, with every frame's scores")
+    add("--json", action="store_true", help="print one JSON document instead of the table")
+    arguments = parser.parse_args()
+    try:
+        from vfusion3d.pipelines import choose_device
+
+        protocol = ClipProtocol.load(arguments.protocol)
+        if arguments.models:
+            protocol = dataclasses.replace(protocol, models=tuple(arguments.models))
+        if arguments.captions is None and arguments.inputs is None:
+            raise UsageError("Give --captions, --inputs or both: there is nothing to compare the videos with.")
+        videos = find_turntables(Path(arguments.videos))
+        captions = None if arguments.captions is None else read_captions_of(arguments.captions, list(videos))
+        inputs = None if arguments.inputs is None else _inputs_of(Path(arguments.inputs), list(videos))
+        document = score(videos, protocol, captions, inputs, str(choose_device(arguments.device)))
+        if arguments.output is not None:
+            text = json.dumps(document, indent=1, allow_nan=False)
+            write_atomically(make_folder(arguments.output) / "results.json", text.encode())
+    except VFusion3DError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
+    if arguments.json:
+        print(json.dumps({key: value for key, value in document.items() if key != "rows"}))
+        return 0
+    print(table(document, published))
+    return 0
+
+
+def table(document: Mapping[str, Any], published: str) -> str:
+    """Markdown of `score`'s document, with the published rows."""
+    lines = [
+        f"CLIP protocol {document['protocol']['name']} {document['protocol_hash'][:12]}, {document['objects']} objects",
+        "",
+        "| model | text | picture |",
+        "| --- | ---: | ---: |",
+    ]
+    for model, figures in document["means"].items():
+        cells = []
+        for figure in (TEXT, PICTURE):
+            mean = figures[figure]
+            cells.append("n/a" if mean is None else f"{mean['value']:.3f} [{mean['low']:.3f}, {mean['high']:.3f}]")
+        lines.append(f"| {model} | {' | '.join(cells)} |")
+    lines += ["", *(f"{model}: n/a. {reason}" for model, reason in document["missing_weights"].items())]
+    if document["failures"]:
+        first = next(iter(document["failures"].items()))
+        lines.append(f"{len(document['failures'])} objects failed and count as 0, the first {first[0]}: {first[1]}")
+    return "\n".join([*lines, "", published_rows(published)])
+
+
+def find_turntables(folder: Path) -> dict[str, Path]:
+    """Videos by object, or folders of pictures.
+
+    Raises:
+        UsageError: if there are none.
+    """
+    try:
+        return files_by_stem(folder, VIDEO_SUFFIXES, "videos", "turntable")
+    except UsageError:
+        found = {
+            path.name: path
+            for path in (sorted(folder.iterdir()) if folder.is_dir() else [])
+            if path.is_dir() and any(file.suffix.lower() in PICTURE_SUFFIXES for file in path.iterdir())
+        }
+        if not found:
+            raise
+        return found
+
+
+def _inputs_of(folder: Path, names: Sequence[str]) -> dict[str, Path]:
+    files = files_by_stem(folder, PICTURE_SUFFIXES, "pictures", "input")
+    missing = [name for name in names if name not in files]
+    if missing:
+        raise UsageError(f"The folder {folder} has no picture of object {missing[0]!r}; add it.")
+    return {name: files[name] for name in names}
+
+
+def _on_white(path: Path) -> np.ndarray:
+    """A picture on white, uint8 ``[H, W, 3]``.
+
+    Raises:
+        InputImageError: if it cannot be read.
+    """
+    try:
+        with Image.open(path) as picture:
+            return pixels_over_white(np.array(picture.convert("RGBA")))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InputImageError(f"The picture {path} cannot be read ({error}).") from error
