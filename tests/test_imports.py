@@ -77,6 +77,18 @@ MAY_IMPORT = {
         "training",
         "video",
     },
+    "evaluation": {
+        "errors",
+        "outputs",
+        "alpha",
+        "cameras",
+        "models",
+        "data",
+        "meshes",
+        "metrics",
+        "training",  # how a picture is recentred
+        "pipelines",
+    },
     "pipelines": {"errors", "outputs", "alpha", "cameras", "rendering", "models", "meshes", "preprocessing", "video"},
 }
 

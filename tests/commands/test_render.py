@@ -12,7 +12,7 @@ import pytest
 import trimesh
 from PIL import Image
 
-from vfusion3d.commands.render import build_parser, find_meshes, run
+from vfusion3d.commands.render import build_parser, run
 from vfusion3d.data.scenes import Scene
 from vfusion3d.errors import MeshError, MissingExtraError, OutputError, UsageError
 from vfusion3d.meshes.views import RenderJob, ViewSettings, render_scene
@@ -180,20 +180,6 @@ def test_depth_normals_captions_notes_and_light_are_in_the_scene(
 def test_nothing_rendered_is_a_failure(meshes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert render(meshes / "dot.obj", "--output", tmp_path / "out", *SMALL) == 2
     assert "zero extent" in capfd.readouterr().err
-
-
-def test_meshes_of_one_name_get_different_folders(tmp_path: Path) -> None:
-    paths = [tmp_path / "a" / "m.glb", tmp_path / "b" / "m.glb", tmp_path / "b" / "m.ply", tmp_path / "b" / "n.ply"]
-    for path in paths:
-        path.parent.mkdir(exist_ok=True)
-        path.touch()
-    found = find_meshes([str(tmp_path), str(paths[3])])
-    assert found == dict(zip(["a_m_glb", "b_m_glb", "b_m_ply", "n"], paths, strict=True))
-    twin = tmp_path / "c" / "a" / "m.glb"
-    twin.parent.mkdir(parents=True)
-    twin.touch()
-    with pytest.raises(UsageError, match="rename one"):
-        find_meshes([str(tmp_path)])
 
 
 def test_bad_options_and_paths_stop_before_anything_is_done(meshes: Path, tmp_path: Path) -> None:

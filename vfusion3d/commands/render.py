@@ -8,14 +8,13 @@ import json
 import os
 import sys
 import time
-from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser
 
-from vfusion3d.errors import MeshError, MissingExtraError, OutputError, UsageError
+from vfusion3d.errors import MissingExtraError, OutputError, UsageError
 from vfusion3d.outputs import make_folder, say, write_atomically
 
 if TYPE_CHECKING:
@@ -238,6 +237,7 @@ def _jobs(args: Any) -> list[RenderJob]:
     """What the options ask for, one job per mesh."""
     from vfusion3d.meshes.blender import BlenderSettings, find_blender
     from vfusion3d.meshes.captions import read_captions
+    from vfusion3d.meshes.files import find_meshes
     from vfusion3d.meshes.lighting import read_environment
     from vfusion3d.meshes.views import RenderJob, ViewSettings
 
@@ -287,41 +287,6 @@ def _check_machine(args: Any) -> None:
 
 def _names(jobs: list[RenderJob]) -> set[str]:
     return {job.folder.name for job in jobs}
-
-
-def find_meshes(paths: list[str]) -> dict[str, Path]:
-    """Mesh files by the name of their scene folder: the file's stem, lengthened where two would share it.
-
-    Args:
-        paths: Mesh files, and folders that are searched for them.
-
-    Raises:
-        MeshError: if a path does not exist or a folder contains no mesh.
-        UsageError: if two files cannot be told apart.
-    """
-    from vfusion3d.meshes.readers import MESH_SUFFIXES
-
-    found: list[Path] = []
-    for text in paths:
-        path = Path(text)
-        if os.path.isdir(path):  # unlike pathlib's, False where reading is not permitted
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in MESH_SUFFIXES and os.path.isfile(p))
-            if not inside:
-                raise MeshError(f"The folder {path} contains no meshes ({', '.join(MESH_SUFFIXES)}); name another.")
-            found += inside
-        elif os.path.isfile(path):
-            found.append(path)
-        else:
-            raise MeshError(f"The mesh {path} does not exist or may not be read; check the path.")
-    found = list(dict.fromkeys(found))
-    stems = Counter(path.stem for path in found)
-    meshes: dict[str, Path] = {}
-    for path in found:
-        name = path.stem if stems[path.stem] == 1 else f"{path.parent.name}_{path.stem}_{path.suffix[1:].lower()}"
-        if name in meshes:
-            raise UsageError(f"The meshes {meshes[name]} and {path} would share the scene {name}; rename one of them.")
-        meshes[name] = path
-    return meshes
 
 
 def _is_done(job: RenderJob) -> bool:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from vfusion3d.alpha import pixels_over_white
 from vfusion3d.errors import InputImageError, MissingWeightsError, UsageError, VFusion3DError
 from vfusion3d.evaluation.methods import PICTURE_SUFFIXES, VIDEO_SUFFIXES, files_by_stem, natural_order, read_frames
-from vfusion3d.evaluation.protocol import FOLDER
+from vfusion3d.evaluation.protocol import FOLDER, plain_fields
 from vfusion3d.evaluation.published import published_rows
 from vfusion3d.evaluation.scoring import environment
 from vfusion3d.metrics.intervals import bootstrap_interval
@@ -73,7 +73,7 @@ class ClipProtocol:
         path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / "clip" / f"{name}.yaml"
         try:
             fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-            return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+            return cls(**plain_fields(fields))
         except (OSError, yaml.YAMLError, TypeError, AttributeError) as error:
             raise UsageError(f"The CLIP protocol {path} cannot be used ({error}).") from error
 

@@ -16,6 +16,7 @@ from vfusion3d.evaluation.published import published_rows
 from vfusion3d.evaluation.results import RESULTS, Results
 from vfusion3d.evaluation.scoring import Lpips, evaluate
 from vfusion3d.evaluation.targets import default_cache, render_targets
+from vfusion3d.meshes.files import find_meshes
 
 
 def build_parser(program: str, description: str, protocol: str) -> argparse.ArgumentParser:
@@ -120,8 +121,6 @@ def run(arguments: argparse.Namespace) -> Results:
     Raises:
         VFusion3DError: if something cannot be used.
     """
-    from vfusion3d.commands.render import find_meshes
-
     protocol = Protocol.load(arguments.protocol)
     if arguments.limit is not None and arguments.limit < 1:
         raise UsageError(f"Option --limit must be at least 1, but got {arguments.limit}.")

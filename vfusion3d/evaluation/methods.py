@@ -92,7 +92,7 @@ class Reconstructor:
 
     def __init__(
         self,
-        model: str | os.PathLike[str],
+        model: str | Path,
         device: str = "cpu",
         skip_empty: bool = True,
         render: Literal["volume", "mesh"] = "volume",
@@ -102,7 +102,7 @@ class Reconstructor:
         if render not in ("volume", "mesh"):
             raise UsageError(f"Argument `render` must be 'volume' or 'mesh', but got {render!r}.")
         self.model = TriplaneReconstructor.from_pretrained(model, device=device).eval()
-        self.name, self.skip_empty, self.render = os.fspath(model), skip_empty, render
+        self.name, self.skip_empty, self.render = str(model), skip_empty, render
 
     @property
     def description(self) -> str:

@@ -128,7 +128,7 @@ class Protocol:
         if unknown:
             raise UsageError(f"A protocol has no field {unknown[0]!r}; it has {', '.join(sorted(known))}.")
         try:
-            return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+            return cls(**plain_fields(fields))
         except TypeError as error:
             raise UsageError(f"The protocol cannot be used: {error}.") from error
 
@@ -156,6 +156,11 @@ class Protocol:
             return cls.from_dict(fields)
         except UsageError as error:
             raise UsageError(f"The protocol {path} cannot be used: {error}") from error
+
+
+def plain_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields as a frozen dataclass holds them: lists as tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
 
 
 def list_protocols() -> list[str]:

@@ -85,8 +85,8 @@ class Results:
     def mean(self, figure: str, group: str | None = None, of: str = METHOD) -> Mean:
         """Mean over objects with its interval."""
         values = list(self.per_object(figure, group, of).values())
-        known = [None if math.isnan(number) else number for number in bootstrap_interval(values)]
-        return Mean(*known, len(values))
+        value, low, high = (None if math.isnan(number) else number for number in bootstrap_interval(values))
+        return Mean(value, low, high, len(values))
 
     def table(self) -> str:
         """Markdown: a line for the method and each floor, groups apart."""

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -95,7 +96,14 @@ def _job(protocol: Protocol, name: str, mesh: Path, root: Path, up: UpAxis) -> R
         content = hashlib.sha256(mesh.read_bytes()).hexdigest()
     except OSError as error:
         raise MeshError(f"The mesh {mesh} cannot be read ({error.strerror or error}).") from error
-    facts = [RENDERING, settings.layout, settings.views, settings.resolution, settings.elevation, settings.fov]
+    facts: list[Any] = [
+        RENDERING,
+        settings.layout,
+        settings.views,
+        settings.resolution,
+        settings.elevation,
+        settings.fov,
+    ]
     facts += [settings.seed, protocol.lighting, up, content]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     # Cameras that are drawn depend on the folder's name, which is the object's.

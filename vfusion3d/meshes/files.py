@@ -1,0 +1,43 @@
+"""Mesh files by name."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+from vfusion3d.errors import MeshError, UsageError
+from vfusion3d.meshes.readers import MESH_SUFFIXES
+
+
+def find_meshes(paths: list[str]) -> dict[str, Path]:
+    """Mesh files by the name of their scene folder: the file's stem, lengthened where two would share it.
+
+    Args:
+        paths: Mesh files, and folders that are searched for them.
+
+    Raises:
+        MeshError: if a path does not exist or a folder contains no mesh.
+        UsageError: if two files cannot be told apart.
+    """
+    found: list[Path] = []
+    for text in paths:
+        path = Path(text)
+        if os.path.isdir(path):  # unlike pathlib's, False where reading is not permitted
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in MESH_SUFFIXES and os.path.isfile(p))
+            if not inside:
+                raise MeshError(f"The folder {path} contains no meshes ({', '.join(MESH_SUFFIXES)}); name another.")
+            found += inside
+        elif os.path.isfile(path):
+            found.append(path)
+        else:
+            raise MeshError(f"The mesh {path} does not exist or may not be read; check the path.")
+    found = list(dict.fromkeys(found))
+    stems = Counter(path.stem for path in found)
+    meshes: dict[str, Path] = {}
+    for path in found:
+        name = path.stem if stems[path.stem] == 1 else f"{path.parent.name}_{path.stem}_{path.suffix[1:].lower()}"
+        if name in meshes:
+            raise UsageError(f"The meshes {meshes[name]} and {path} would share the scene {name}; rename one of them.")
+        meshes[name] = path
+    return meshes
