@@ -106,7 +106,10 @@ def test_half_precision(kind, network, folder):
     pictures = smooth(2, 3, 40, 40)
     halved = clip_similarity(pictures.to(kind), TEXTS, ClipNetwork(str(folder), dtype=kind))
     assert halved.dtype == torch.float32
-    torch.testing.assert_close(halved, clip_similarity(pictures, TEXTS, network), atol=3e-2, rtol=0)
+    exact = clip_similarity(pictures, TEXTS, network)
+    torch.testing.assert_close(halved, exact, atol=3e-2, rtol=0)
+    with torch.autocast("cpu", dtype=kind):  # as in a validation step: only the dtype of the weights counts
+        assert torch.equal(clip_similarity(pictures, TEXTS, network), exact)
 
 
 # -- metric ------------------------------------------------------------------------------------------------------

@@ -81,12 +81,10 @@ def test_5_ssim_of_a_picture_does_not_depend_on_its_batch():
 
 def test_6_resizing_is_antialiased_and_premultiplied(tmp_path):
     network = ClipNetwork(str(write_clip(tmp_path)))
-    board = (torch.arange(64)[:, None] + torch.arange(64)).remainder(2).float().expand(1, 3, 64, 64)
-    grey = network.preprocess(torch.full((1, 3, 64, 64), 0.5))
-    inner = (..., slice(1, -1), slice(1, -1))
-    torch.testing.assert_close(network.preprocess(board)[inner], grey[inner], atol=2e-2, rtol=0)
-    aliased = F.interpolate(board, (16, 16), mode="nearest")
-    assert (aliased - 0.5).abs().min() == 0.5  # what no antialiasing would make of it
+    stripes = (torch.arange(64) % 4 == 0).float().expand(1, 3, 64, 64)  # which four taps without antialiasing miss
+    grey = network.preprocess(torch.full((1, 3, 64, 64), 0.25))
+    inner = (..., slice(1, -1))
+    torch.testing.assert_close(network.preprocess(stripes)[inner], grey[inner], atol=0.1, rtol=0)
     # Black, beside red that is transparent: nothing red may show.
     alpha = (torch.arange(64) > 34).float().expand(1, 64, 64)
     straight = torch.cat([(alpha == 0).float(), torch.zeros(2, 64, 64), alpha])

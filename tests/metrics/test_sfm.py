@@ -9,7 +9,7 @@ import torch
 from tests.metrics.noise_ball import ball_views
 from vfusion3d.cameras import orbit
 from vfusion3d.errors import MissingExtraError, VFusion3DError
-from vfusion3d.metrics import SfmConsistency, find_cameras, rotation_errors, sfm_figures, wilson_interval
+from vfusion3d.metrics import SfmConsistency, find_cameras, rotation_errors, sfm, sfm_figures, wilson_interval
 
 pycolmap = pytest.mark.skipif(importlib.util.find_spec("pycolmap") is None, reason="needs pycolmap")
 
@@ -86,6 +86,17 @@ def pretend(code: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     (folder / "pycolmap.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", str(folder))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+
+
+def test_the_pass_rate_has_an_interval(monkeypatch):
+    passes = iter([1.0, 0.0, 1.0])
+    figures = {"sfm_registered": 1.0, "sfm_within": 0.5}
+    monkeypatch.setattr(sfm, "sfm_figures", lambda *_: {**figures, "sfm_pass": next(passes)})
+    metric = SfmConsistency()
+    metric.update(torch.ones(3, 4, 3, 8, 8), torch.arange(3), orbit(views=4).unsqueeze(0).expand(3, 4))
+    values = {name: float(value) for name, value in metric.compute().items()}
+    rate = dict(zip(("sfm_pass", "sfm_pass_low", "sfm_pass_high"), wilson_interval(2, 3), strict=True))
+    assert values == pytest.approx({**figures, **rate})
 
 
 def test_the_extra_is_named(monkeypatch):

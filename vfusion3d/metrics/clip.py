@@ -99,8 +99,7 @@ class ClipNetwork:
         if next(self.model.parameters()).device != pictures.device:
             self.model.to(pictures.device)
         flat = pictures.reshape(-1, *pictures.shape[-3:]).clamp(0, 1).split(_CHUNK)
-        with torch.autocast(pictures.device.type, enabled=False):
-            vectors = torch.cat([self._embed_pixels(self.preprocess(part).to(self.dtype)) for part in flat])
+        vectors = torch.cat([self._embed_pixels(self.preprocess(part).to(self.dtype)) for part in flat])
         return F.normalize(vectors.float(), dim=-1).view(*pictures.shape[:-3], -1)
 
     @torch.no_grad()
@@ -229,11 +228,12 @@ def clip_similarity(pictures: Tensor, references: Sequence[str] | Tensor, networ
     if isinstance(references, str) or len(references) != len(pictures):
         given = "one text" if isinstance(references, str) else len(references)
         raise ValueError(f"Argument `references` must hold one for each of {len(pictures)} objects, but got {given}.")
-    views = network.embed_pictures(pictures)
-    if isinstance(references, Tensor):
-        others = network.embed_pictures(references)
-    else:
-        others = network.embed_texts(references)
+    with torch.autocast(pictures.device.type, enabled=False):
+        views = network.embed_pictures(pictures)
+        if isinstance(references, Tensor):
+            others = network.embed_pictures(references)
+        else:
+            others = network.embed_texts(references)
     others = others.view(len(others), *[1] * (views.ndim - others.ndim), *others.shape[1:])
     return (views * others).sum(-1)
 

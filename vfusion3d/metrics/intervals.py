@@ -68,7 +68,7 @@ def bootstrap_interval(
 
     Example:
         >>> [round(number, 2) for number in bootstrap_interval([18.1, 21.4, 19.6, 25.0, 20.2])]
-        [20.86, 19.1, 22.96]
+        [20.86, 18.94, 23.08]
     """
     _check_level(level)
     known = np.asarray(values, dtype=np.float64)

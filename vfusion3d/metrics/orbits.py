@@ -14,7 +14,7 @@ from vfusion3d.metrics.silhouettes import masks_on_white, silhouette_coherence
 
 
 class Perceptual(Protocol):
-    """A perceptual distance, such as `vfusion3d.training.losses.PerceptualLoss`.
+    """A perceptual distance, such as `LpipsNetwork` or `vfusion3d.training.losses.PerceptualLoss`.
 
     Attributes:
         is_lpips: Whether its network was trained; the figure of a random one is no LPIPS and not reported.
@@ -23,7 +23,7 @@ class Perceptual(Protocol):
     is_lpips: bool
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Mean distance of pictures ``[N, 3, H, W]`` in [0, 1], as a scalar."""
+        """Distances of pictures ``[N, 3, H, W]`` in [0, 1], ``[N]``, or their mean."""
         ...
 
 
@@ -76,7 +76,7 @@ def orbit_figures(
     per_frame = psnr(frames, target)
     distance, deformation = nothing, nothing
     if lpips is not None and lpips.is_lpips:
-        distance = torch.stack([lpips(*pair) for pair in zip(frames[:, 1:], target[:, 1:], strict=True)])
+        distance = torch.stack([lpips(*pair).mean() for pair in zip(frames[:, 1:], target[:, 1:], strict=True)])
     if cameras is not None:
         masks = masks_on_white(frames)
         coherence = [silhouette_coherence(masks[b], cameras[b]).mean() for b in range(len(frames))]
