@@ -44,6 +44,7 @@ MAY_IMPORT = {
     "ray_session": {"errors"},
     "licences": set(),
     "poly_data": set(),
+    "local_server": {"errors"},
     "cameras": {"errors"},
     "rendering": {"errors", "outputs", "alpha", "poly_data", "cameras"},
     "data": {"errors", "outputs", "alpha", "cameras", "licences"},
@@ -57,6 +58,7 @@ MAY_IMPORT = {
         "outputs",
         "hub",
         "ray_session",
+        "local_server",
         "alpha",
         "cameras",
         "data",
@@ -77,6 +79,7 @@ MAY_IMPORT = {
         "training",
         "video",
     },
+    "study": {"errors", "outputs", "local_server", "rendering", "data", "engine"},
     "pipelines": {"errors", "outputs", "alpha", "cameras", "rendering", "models", "meshes", "preprocessing", "video"},
 }
 
