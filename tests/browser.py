@@ -6,14 +6,10 @@ import base64
 import itertools
 import json
 import os
-import shutil
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 PATIENCE = 120  # seconds
 
@@ -75,12 +71,3 @@ class Page:
         self.process.wait()
         os.close(self.read)
         os.close(self.write)
-
-
-@pytest.fixture
-def page(tmp_path: Path) -> Iterator[Page]:
-    if shutil.which("chromium") is None:
-        pytest.skip("needs Chromium (Debian's package `chromium`)")
-    page = Page(tmp_path / "profile")
-    yield page
-    page.close()

@@ -120,6 +120,7 @@ def test_import_is_light():
         ["nano", "--help"],
         ["generate", "--help"],
         ["label", "--help"],
+        ["study", "--help"],
         ["train-quality", "--help"],
         ["train-elevation", "--help"],
     ],

@@ -19,6 +19,7 @@ COMMANDS = {
     "label": "say which videos are good, in a browser",
     "train-quality": "labels to a filter of videos",
     "train-elevation": "renders to a model that sees from how high a picture was taken",
+    "study": "which of two methods people prefer: the paper's user study, in a browser",
     "recipes": "list the recipes that ship with the package, or show one",
 }
 TRAINING = {

@@ -42,7 +42,9 @@ class LocalServer(ThreadingHTTPServer):
         try:
             super().__init__((host, port), handler)
         except (OSError, OverflowError) as error:
-            where, option = (f"Port {port}", "--port") if host == HOST else (f"Port {port} of {host}", "--port or --host")
+            where, option = (
+                (f"Port {port}", "--port") if host == HOST else (f"Port {port} of {host}", "--port or --host")
+            )
             raise UsageError(f"{where} cannot be used ({error}); choose another one with {option}.") from error
         self.address = f"http://{host}:{self.server_address[1]}/"
         """Of the page."""

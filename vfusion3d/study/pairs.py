@@ -77,7 +77,9 @@ def find_pairs(a: str | os.PathLike[str], b: str | os.PathLike[str], inputs: str
         for kind, files, folder in places:
             if name not in files:
                 other = next(files[name] for _, files, _ in places if name in files)
-                raise UsageError(f"There is no {kind} of '{name}' in {folder}, but {other} is there; add it or move that away.")
+                raise UsageError(
+                    f"There is no {kind} of '{name}' in {folder}, but {other} is there; add it or move that away."
+                )
             media_type(_read(files[name], 16), files[name])
     first, second, pictures = (files for _, files, _ in places)
     return [Pair(name, pictures[name], first[name], second[name]) for name in names]
@@ -136,17 +138,20 @@ class Study:
     Args:
         pairs: The pairs, of `find_pairs`.
         methods: Names of the two, A and B.
-        checks: How many attention checks are mixed in.
+        checks: How many attention checks are mixed in; `CHECKS` by default, as far as there are as many pairs.
         seed: Decides orders, sides and checks.
 
     Raises:
         UsageError: if the names are the same, or there are too few pairs for the checks.
     """
 
-    def __init__(self, pairs: Sequence[Pair], methods: tuple[str, str], checks: int = CHECKS, seed: int = 0) -> None:
+    def __init__(
+        self, pairs: Sequence[Pair], methods: tuple[str, str], checks: int | None = None, seed: int = 0
+    ) -> None:
         if methods[0] == methods[1]:
             raise UsageError(f"Both methods are named {methods[0]!r}; give two names with --names.")
         most = len(pairs) if len(pairs) > 1 else 0
+        checks = min(CHECKS, most) if checks is None else checks
         if not 0 <= checks <= most:
             raise UsageError(f"Option --checks must be between 0 and {most} for {len(pairs)} pairs, but got {checks}.")
         self.pairs, self.methods, self.seed = tuple(pairs), methods, seed

@@ -85,7 +85,9 @@ class StudySession:
         return self.rater or (check_name(rater) if rater else "")
 
     def _shown(self, rater: str, place: int) -> Shown:
-        schedule = self.schedule(self._who(rater))
+        if not (rater := self._who(rater)):
+            raise UsageError("Say who rates.")
+        schedule = self.schedule(rater)
         if not 0 <= place < len(schedule):
             raise UsageError(f"There is no place {place}.")
         return schedule[place]

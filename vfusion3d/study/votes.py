@@ -114,7 +114,7 @@ class Votes:
         self.path = Path(path)
         if design is None and not self.path.is_file():
             raise UsageError(f"There are no votes in {path}: name the file that `vfusion3d study` wrote.")
-        with self._transaction() as database:
+        with self._transaction(write=design is not None) as database:
             if design is not None and not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 _create(database, design)
             if database.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION:
@@ -126,8 +126,8 @@ class Votes:
         """Of the study whose votes they are."""
         if design is not None and design.digest != digest:
             raise UsageError(
-                f"The votes {path} are those of another study (its videos, pictures, --seed or --checks differ); choose "
-                "another file with --votes."
+                f"The votes {path} are those of another study (its videos, pictures, --seed or --checks differ); "
+                "choose another file with --votes."
             )
         if design is not None and design.methods != self.design.methods:
             raise UsageError(
@@ -143,9 +143,10 @@ class Votes:
         """
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         vote = Vote(rater, trial, question, choice, side, now)
-        with self._transaction() as database:
+        with self._transaction(write=True) as database:
             database.execute(
-                "INSERT INTO given (rater, trial, question, choice, side, time) VALUES (?, ?, ?, ?, ?, ?)", astuple(vote)
+                "INSERT INTO given (rater, trial, question, choice, side, time) VALUES (?, ?, ?, ?, ?, ?)",
+                astuple(vote),
             )
 
     def all(self, rater: str | None = None) -> list[Vote]:
@@ -155,8 +156,10 @@ class Votes:
             OutputError: if they cannot be read.
         """
         where, names = ("WHERE rater = ? ", (rater,)) if rater is not None else ("", ())
-        query = f"SELECT rater, trial, question, choice, side, time FROM votes {where}ORDER BY rater, trial, question DESC"
-        with self._transaction() as database:
+        query = (
+            f"SELECT rater, trial, question, choice, side, time FROM votes {where}ORDER BY rater, trial, question DESC"
+        )
+        with self._transaction(write=False) as database:
             return [Vote(*row) for row in database.execute(query, names)]
 
     def write_csv(self, path: str | os.PathLike[str]) -> int:
@@ -179,11 +182,11 @@ class Votes:
         return len(votes)
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """A connection for one transaction, which no other process's can come between."""
+    def _transaction(self, write: bool) -> Iterator[sqlite3.Connection]:
+        """A connection for one transaction; no other process's can come between one that writes."""
         try:
             with closing(sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)) as database:
-                database.execute("BEGIN IMMEDIATE")
+                database.execute("BEGIN IMMEDIATE" if write else "BEGIN")
                 yield database
                 database.execute("COMMIT")
         except sqlite3.OperationalError as error:

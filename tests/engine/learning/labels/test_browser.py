@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser import Page, page  # noqa: F401 - a fixture
+from tests.browser import Page
 from tests.engine import disc_orbits
 from vfusion3d.engine.learning.labels import LabelFile, LabelServer, LabelSession
 from vfusion3d.engine.learning.videos import open_videos
 from vfusion3d.errors import OutputError
+
 
 @pytest.mark.slow
 def test_a_person_labels(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
