@@ -81,7 +81,7 @@ def test_a_rater_votes_and_the_report_says_so(page: Page, tmp_path: Path, capsys
     addresses = page.value("performance.getEntriesByType('resource').map(one => one.name).join(' ')")
     assert "ours" not in addresses and "theirs" not in addresses
     server.send_signal(signal.SIGINT)
-    assert server.stdout.read() == f"{votes}: 8 votes of 1 raters.\n" and server.wait() == 0
+    assert server.stdout.read() == f"{votes}: 8 votes of 1 rater.\n" and server.wait() == 0
 
     assert main(["study", "--votes", str(votes), "--report", "--json"]) == 0
     quality, faithfulness = json.loads(capsys.readouterr().out)["winners"]

@@ -87,7 +87,8 @@ def run(args: Any) -> int:
     finally:
         server.server_close()
     given = votes.all()
-    say(f"{votes.path}: {len(given)} votes of {len({vote.rater for vote in given})} raters.")
+    raters = len({vote.rater for vote in given})
+    say(f"{votes.path}: {len(given)} votes of {raters} rater{'s' * (raters != 1)}.")
     return 0
 
 

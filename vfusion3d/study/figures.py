@@ -173,8 +173,9 @@ def nominal_alpha(units: Iterable[Sequence[str]]) -> tuple[float | None, float |
         answers), and alpha: 1 is full agreement, 0 what chance gives; None where it is undefined.
 
     Example:
-        >>> nominal_alpha(["aa", "bb", "ab"])  # three things, two raters
-        (0.6666666666666667, 0.4444444444444445)
+        >>> agreed, alpha = nominal_alpha(["aa", "bb", "ab"])  # three things, two raters
+        >>> f"{agreed:.3f} {alpha:.3f}"
+        '0.667 0.444'
     """
     counts = [Counter(unit) for unit in units if len(unit) > 1]
     total = sum(counts, Counter())
