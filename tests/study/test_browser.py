@@ -64,9 +64,9 @@ def test_a_rater_votes_and_the_report_says_so(page: Page, tmp_path: Path, capsys
         page.until(COUNT, f"{number + 1} of 4")
         page.until(SHOWN, str(number + 1))
     side = side_of("theirs")  # the last one by mouse, and the other way round
-    for question in ("faithfulness", "quality"):
-        page.value(f"document.querySelector('#{question} [data-side={side}]').click()")
-        page.until(f"document.querySelector('#{question} .chosen').dataset.side", side)
+    page.value(f"document.querySelector('#faithfulness [data-side={side}]').click()")
+    page.until("document.querySelector('#faithfulness .chosen').dataset.side", side)
+    page.value(f"document.querySelector('#quality [data-side={side}]').click()")
     page.until("document.getElementById('end').hidden", False)
     page.press("u")
     page.until(SHOWN, "3")
