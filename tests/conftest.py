@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network
@@ -10,6 +12,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: threads only wait
 
 import pytest
 import torch
+
+from tests.browser import Page
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +28,16 @@ def shared() -> Path:
     if not (folder / "DESIGN.md").is_file():
         pytest.skip("needs ../shared")
     return folder
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Iterator[Page]:
+    """An empty page in a real browser."""
+    if shutil.which("chromium") is None:
+        pytest.skip("needs Chromium (Debian's package `chromium`)")
+    page = Page(tmp_path / "profile")
+    yield page
+    page.close()
 
 
 def random_picture(count: int = 1, size: int = 32) -> torch.Tensor:

@@ -44,6 +44,7 @@ MAY_IMPORT = {
     "ray_session": {"errors"},
     "licences": set(),
     "poly_data": set(),
+    "local_server": {"errors"},
     "cameras": {"errors"},
     "rendering": {"errors", "outputs", "alpha", "poly_data", "cameras"},
     "data": {"errors", "outputs", "alpha", "cameras", "licences"},
@@ -57,6 +58,7 @@ MAY_IMPORT = {
         "outputs",
         "hub",
         "ray_session",
+        "local_server",
         "alpha",
         "cameras",
         "data",
@@ -89,6 +91,7 @@ MAY_IMPORT = {
         "training",  # how a picture is recentred
         "pipelines",
     },
+    "study": {"errors", "outputs", "local_server", "rendering", "data", "engine"},
     "pipelines": {"errors", "outputs", "alpha", "cameras", "rendering", "models", "meshes", "preprocessing", "video"},
 }
 
@@ -129,6 +132,7 @@ def test_import_is_light():
         ["nano", "--help"],
         ["generate", "--help"],
         ["label", "--help"],
+        ["study", "--help"],
         ["train-quality", "--help"],
         ["train-elevation", "--help"],
     ],

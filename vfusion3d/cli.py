@@ -20,6 +20,7 @@ COMMANDS = {
     "train-quality": "labels to a filter of videos",
     "train-elevation": "renders to a model that sees from how high a picture was taken",
     "compare": "results of benchmarks side by side",
+    "study": "which of two methods people prefer: the paper's user study, in a browser",
     "recipes": "list the recipes that ship with the package, or show one",
 }
 TRAINING = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -96,15 +97,7 @@ def _job(protocol: Protocol, name: str, mesh: Path, root: Path, up: UpAxis) -> R
         content = hashlib.sha256(mesh.read_bytes()).hexdigest()
     except OSError as error:
         raise MeshError(f"The mesh {mesh} cannot be read ({error.strerror or error}).") from error
-    facts: list[Any] = [
-        RENDERING,
-        settings.layout,
-        settings.views,
-        settings.resolution,
-        settings.elevation,
-        settings.fov,
-    ]
-    facts += [settings.seed, protocol.lighting, up, content]
+    facts: list[Any] = [RENDERING, *dataclasses.astuple(settings), protocol.lighting, up, content]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     # Cameras that are drawn depend on the folder's name, which is the object's.
     return RenderJob(mesh, root / key / name, settings, up, protocol.lighting)

@@ -18,6 +18,17 @@ _HEADER = "id,label,time\n"
 _NAME = re.compile(r"[\w][\w .-]{0,60}")
 
 
+def check_name(name: str) -> str:
+    """A person's name, which may be a file's.
+
+    Raises:
+        UsageError: if it may not.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"The name {name!r} cannot be used; give letters, digits, spaces, dots and dashes.")
+    return name
+
+
 class LabelFile:
     """A person's labels.
 
@@ -44,9 +55,7 @@ class LabelFile:
     """
 
     def __init__(self, folder: str | os.PathLike[str], name: str) -> None:
-        if not _NAME.fullmatch(name):
-            raise UsageError(f"The name {name!r} cannot be used; give letters, digits, spaces, dots and dashes.")
-        self.name, self.path = name, make_folder(Path(folder)) / f"{name}.csv"
+        self.name, self.path = check_name(name), make_folder(Path(folder)) / f"{name}.csv"
         self.labels: dict[str, str] = {}
         """The label of each video that has one, in the order they were given."""
         with output_errors(self.path):

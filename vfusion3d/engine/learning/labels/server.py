@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import Counter
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from vfusion3d.data.randomness import hash_order
 from vfusion3d.engine.learning.labels.agreement import agreement
 from vfusion3d.engine.learning.labels.files import BAD, GOOD, SKIP, LabelFile, read_labels
 from vfusion3d.engine.learning.videos import Videos
 from vfusion3d.errors import UsageError, VFusion3DError
+from vfusion3d.local_server import Content, LocalHandler, LocalServer
 
-HOST = "127.0.0.1"
-_MOST = 4096  # bytes of a request's body
 _KINDS = {b"\x89PNG": "image/png", b"RIFF": "image/webp"}
 
 
@@ -131,7 +126,7 @@ class LabelSession:
         ]
 
 
-class LabelServer(ThreadingHTTPServer):
+class LabelServer(LocalServer):
     """Serves the page, and the session behind it, to this machine alone.
 
     Args:
@@ -142,95 +137,31 @@ class LabelServer(ThreadingHTTPServer):
         UsageError: if the port is taken.
     """
 
-    daemon_threads = True
-
     def __init__(self, session: LabelSession, port: int = 0) -> None:
         self.session = session
-        try:
-            super().__init__((HOST, port), _Handler)
-        except (OSError, OverflowError) as error:
-            raise UsageError(f"Port {port} cannot be used ({error}); choose another one with --port.") from error
-        self.address = f"http://{HOST}:{self.server_address[1]}/"
-        """Of the page."""
+        super().__init__(_Handler, port)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(LocalHandler):
     server: LabelServer
-    protocol_version = "HTTP/1.1"
 
-    def do_GET(self) -> None:
+    def get(self, path: str, query: dict[str, str]) -> Content | dict[str, Any] | None:
         """The page, the state, or a frame."""
-        url = urlsplit(self.path)
-        if not self._from_here():
-            return
-        if url.path == "/":
+        if path == "/":
             page = resources.files("vfusion3d.engine.learning.labels").joinpath("page.html").read_bytes()
-            self._send(HTTPStatus.OK, page, "text/html; charset=utf-8")
-        elif url.path == "/state":
-            self._answer(lambda: self.server.session.state())
-        elif url.path == "/frame":
-            query = parse_qs(url.query)
+            return Content(page, "text/html; charset=utf-8")
+        if path == "/state":
+            return self.server.session.state()
+        if path == "/frame":
             try:
-                video, number = query["id"][0], int(query["frame"][0])
-                content = self.server.session.frame(video, number)
+                data = self.server.session.frame(query["id"], int(query["frame"]))
             except (KeyError, ValueError, VFusion3DError) as error:
-                self._send_json(HTTPStatus.NOT_FOUND, {"error": str(error)})
-                return
-            self._send(HTTPStatus.OK, content, _KINDS.get(content[:4], "image/jpeg"), cached=True)
-        else:
-            self._send_json(HTTPStatus.NOT_FOUND, {"error": f"There is nothing at {url.path}."})
+                raise LookupError(str(error)) from error
+            return Content(data, _KINDS.get(data[:4], "image/jpeg"), cached=True)
+        return None
 
-    def do_POST(self) -> None:
+    def post(self, path: str, values: dict[str, Any]) -> Content | dict[str, Any] | None:
         """Keep a label, or take one back."""
-        length = int(self.headers.get("Content-Length") or 0)
-        body = self.rfile.read(min(length, _MOST))
-        # A page of another site can make a browser send forms here, but no JSON.
-        if not self._from_here():
-            return
-        try:
-            if self.headers.get_content_type() != "application/json" or length > _MOST:
-                raise ValueError("not JSON, or too long")
-            values = json.loads(body)
-            video, label = str(values.get("id", "")), str(values.get("label", ""))
-        except (ValueError, AttributeError):
-            self.close_connection = True
-            self._send_json(HTTPStatus.BAD_REQUEST, {"error": "A request must be a JSON object."})
-            return
-        session = self.server.session
-        if self.path == "/label":
-            self._answer(lambda: session.label(video, label))
-        elif self.path == "/undo":
-            self._answer(session.undo)
-        else:
-            self._send_json(HTTPStatus.NOT_FOUND, {"error": f"There is nothing at {self.path}."})
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: a line for every frame is no use."""
-
-    def _from_here(self) -> bool:
-        """Refuse names that somebody else's server gave this machine (DNS rebinding)."""
-        port = self.server.server_address[1]
-        if self.headers.get("Host") in (f"{HOST}:{port}", f"localhost:{port}"):
-            return True
-        self._send_json(HTTPStatus.FORBIDDEN, {"error": f"Open {self.server.address}."})
-        return False
-
-    def _answer(self, make: Any) -> None:
-        try:
-            self._send_json(HTTPStatus.OK, make())
-        except UsageError as error:
-            self._send_json(HTTPStatus.BAD_REQUEST, {"error": str(error)})
-        except VFusion3DError as error:
-            self._send_json(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": str(error)})
-
-    def _send_json(self, status: HTTPStatus, values: Any) -> None:
-        self._send(status, json.dumps(values).encode(), "application/json")
-
-    def _send(self, status: HTTPStatus, content: bytes, kind: str, cached: bool = False) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("Cache-Control", "private, max-age=3600" if cached else "no-store")
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.end_headers()
-        self.wfile.write(content)
+        if path == "/label":
+            return self.server.session.label(str(values.get("id", "")), str(values.get("label", "")))
+        return self.server.session.undo() if path == "/undo" else None
