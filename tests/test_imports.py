@@ -91,7 +91,7 @@ MAY_IMPORT = {
         "training",  # how a picture is recentred
         "pipelines",
     },
-    "study": {"errors", "outputs", "local_server", "rendering", "data", "engine"},
+    "study": {"errors", "outputs", "local_server", "rendering", "data", "metrics", "engine"},
     "pipelines": {"errors", "outputs", "alpha", "cameras", "rendering", "models", "meshes", "preprocessing", "video"},
 }
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from vfusion3d.engine.learning.quality_report import wilson
 from vfusion3d.errors import UsageError
+from vfusion3d.metrics.intervals import wilson_interval
 from vfusion3d.study import Design, Trial, Vote, make_report, nominal_alpha
 
 DESIGN = Design("d", ("ours", "theirs"), (*(Trial(k, f"i{k}", False) for k in range(4)), Trial(4, "i0", True)))
@@ -30,7 +30,7 @@ def test_majorities_by_hand():
     quality, faithfulness = report.winners
     # i0 aaa, i1 aab, i2 abb, i3 bb
     assert (quality.wins, quality.losses, quality.ties, quality.rate) == (2, 2, 0, 0.5)
-    assert (quality.low, quality.high) == wilson(2, 4)[1:]
+    assert (quality.low, quality.high) == wilson_interval(2, 4)[1:]
     assert (quality.votes, quality.share) == (11, 6 / 11)
     assert (faithfulness.wins, faithfulness.losses, faithfulness.ties, faithfulness.rate) == (0, 0, 4, None)
     assert (faithfulness.low, faithfulness.high, faithfulness.share, faithfulness.agreed) == (0, 1, 0.5, 0)

@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vfusion3d.alpha import pixels_over_white
-from vfusion3d.errors import InputImageError, MissingWeightsError, UsageError, VFusion3DError
+from vfusion3d.errors import InputImageError, MissingExtraError, MissingWeightsError, UsageError, VFusion3DError
 from vfusion3d.evaluation.methods import PICTURE_SUFFIXES, VIDEO_SUFFIXES, files_by_stem, natural_order, read_frames
 from vfusion3d.evaluation.protocol import FOLDER, plain_fields
 from vfusion3d.evaluation.published import published_rows
@@ -139,7 +139,7 @@ def score(
     inputs: Mapping[str, Path] | None = None,
     device: str = "cpu",
 ) -> dict[str, Any]:
-    """Rows and means of all models; a model whose weights are not to be had has None for both.
+    """Rows and means of all models; a model that is not to be had, package or weights, has None for both.
 
     Args:
         videos: Videos or folders of pictures by object.
@@ -163,7 +163,7 @@ def score(
         name, _, pretrained = model.partition(":")
         try:
             network = ClipNetwork(name, pretrained or None)
-        except MissingWeightsError as error:
+        except (MissingExtraError, MissingWeightsError) as error:
             missing[model], means[model] = str(error), {TEXT: None, PICTURE: None}
             continue
         network.model.to(device)

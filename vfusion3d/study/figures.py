@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vfusion3d.engine.learning.quality_report import wilson
 from vfusion3d.errors import UsageError
+from vfusion3d.metrics.intervals import wilson_interval
 from vfusion3d.study.votes import LEFT, PASSED, QUESTIONS, A, B, Design, Vote
 
 THRESHOLD = 0.75  # of the answers to attention checks that a rater must have right to be counted
@@ -194,7 +194,8 @@ def _squares(counts: Counter[str]) -> int:
 def _winner(question: str, units: Sequence[Sequence[str]]) -> Winner:
     margins = [unit.count(A) - unit.count(B) for unit in units if unit]
     wins, losses = sum(margin > 0 for margin in margins), sum(margin < 0 for margin in margins)
-    rate, low, high = wilson(wins, wins + losses)
+    share, low, high = wilson_interval(wins, wins + losses)
+    rate = share if wins + losses else None
     votes, for_a = sum(map(len, units)), sum(unit.count(A) for unit in units)
     return Winner(
         question,
