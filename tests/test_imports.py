@@ -84,6 +84,7 @@ MAY_IMPORT = {
         "outputs",
         "alpha",
         "cameras",
+        "rendering",
         "models",
         "data",
         "meshes",

@@ -115,16 +115,24 @@ def lpips_of(protocol: Protocol, weights: str | None) -> Lpips | None:
     return lambda prediction, target: lpips_distance(prediction, target, network)
 
 
+def chosen_meshes(arguments: argparse.Namespace) -> dict[str, Path]:
+    """True meshes by object.
+
+    Raises:
+        VFusion3DError: if there are none.
+    """
+    if arguments.limit is not None and arguments.limit < 1:
+        raise UsageError(f"Option --limit must be at least 1, but got {arguments.limit}.")
+    return dict(sorted(find_meshes(arguments.meshes).items())[: arguments.limit])
+
+
 def run(arguments: argparse.Namespace) -> Results:
     """Score what the options say.
 
     Raises:
         VFusion3DError: if something cannot be used.
     """
-    protocol = Protocol.load(arguments.protocol)
-    if arguments.limit is not None and arguments.limit < 1:
-        raise UsageError(f"Option --limit must be at least 1, but got {arguments.limit}.")
-    meshes = dict(sorted(find_meshes(arguments.meshes).items())[: arguments.limit])
+    protocol, meshes = Protocol.load(arguments.protocol), chosen_meshes(arguments)
     method = method_of(arguments, protocol)  # before minutes of rendering
     lpips, unseen = lpips_of(protocol, arguments.lpips_weights), unseen_of(arguments)
     scenes = render_targets(protocol, meshes, arguments.cache, arguments.up, arguments.workers)

@@ -19,7 +19,12 @@ from torch import Tensor
 from vfusion3d.alpha import straight_pixels
 from vfusion3d.cameras import Cameras
 from vfusion3d.errors import InputImageError, MeshError, UsageError
+from vfusion3d.meshes import Mesh, VtkRenderer, read_mesh, write_mesh
+from vfusion3d.meshes.normalisation import normalise
 from vfusion3d.meshes.readers import MESH_SUFFIXES, UpAxis
+from vfusion3d.models import TriplaneReconstructor, Triplanes
+from vfusion3d.rendering.isosurface import SurfaceMesh
+from vfusion3d.training.patches import recentre_inputs
 
 Scale = Literal["raw", "fit"]
 VIDEO_SUFFIXES = (".mp4", ".webm", ".gif")
@@ -97,8 +102,6 @@ class Reconstructor:
         skip_empty: bool = True,
         render: Literal["volume", "mesh"] = "volume",
     ) -> None:
-        from vfusion3d.models import TriplaneReconstructor
-
         if render not in ("volume", "mesh"):
             raise UsageError(f"Argument `render` must be 'volume' or 'mesh', but got {render!r}.")
         self.model = TriplaneReconstructor.from_pretrained(model, device=device).eval()
@@ -112,9 +115,24 @@ class Reconstructor:
     @torch.no_grad()
     def predict(self, item: EvaluationItem) -> Prediction:
         """Reconstruct from the recentred input and render."""
-        from vfusion3d.meshes import write_mesh
-        from vfusion3d.training.patches import recentre_inputs
+        if self.render == "mesh":
+            with tempfile.TemporaryDirectory() as folder:
+                write_mesh(self.surface(item), Path(folder) / f"{item.name}.glb")
+                return MeshFolder(folder).predict(item)
+        cameras = item.cameras.to(self.model.device).unsqueeze(0)
+        rendered = self._reconstruct(item).render(cameras, item.size, item.size, skip_empty=self.skip_empty)
+        return Prediction(rendered.rgb[0].float().clamp(0, 1).cpu(), rendered.opacity[0].float().cpu())
 
+    def surface(self, item: EvaluationItem) -> SurfaceMesh:
+        """The exported mesh, in the world.
+
+        Raises:
+            EmptySurfaceError: if there is none.
+        """
+        return self._reconstruct(item).mesh(0, threshold=self.model.config.iso_threshold)
+
+    @torch.no_grad()
+    def _reconstruct(self, item: EvaluationItem) -> Triplanes:
         device = self.model.device
         images, camera = recentre_inputs(
             item.image[None].to(device),
@@ -122,16 +140,7 @@ class Reconstructor:
             self.model.config.image_size,
             torch.full((1,), item.border, device=device),
         )
-        triplanes = self.model(images, camera)
-        if self.render == "mesh":
-            with tempfile.TemporaryDirectory() as folder:
-                write_mesh(
-                    triplanes.mesh(0, threshold=self.model.config.iso_threshold), Path(folder) / f"{item.name}.glb"
-                )
-                return MeshFolder(folder).predict(item)
-        cameras = item.cameras.to(device).unsqueeze(0)
-        rendered = triplanes.render(cameras, item.size, item.size, skip_empty=self.skip_empty)
-        return Prediction(rendered.rgb[0].float().clamp(0, 1).cpu(), rendered.opacity[0].float().cpu())
+        return self.model(images, camera)  # type: ignore[no-any-return]
 
 
 class MeshFolder:
@@ -152,7 +161,7 @@ class MeshFolder:
             raise UsageError(f"Argument `scale` must be one of {get_args(Scale)}, but got {scale!r}.")
         self.folder, self.up, self.scale, self.lighting = Path(folder), up, scale, lighting
         self.files = files_by_stem(self.folder, MESH_SUFFIXES, "meshes", "mesh")
-        self._renderer: Any = None
+        self._renderer: VtkRenderer | None = None
 
     @property
     def description(self) -> str:
@@ -165,26 +174,31 @@ class MeshFolder:
         Raises:
             MeshError: if there is none, or it cannot be used.
         """
-        from vfusion3d.meshes import VtkRenderer, read_mesh
-        from vfusion3d.meshes.normalisation import normalise
-
-        path = _of(self.files, item.name, self.folder, "mesh")
-        mesh = read_mesh(path, self.up)
-        if self.scale == "fit":
-            mesh, _ = normalise(mesh)
-        else:
-            radius = max(float(np.linalg.norm(part.vertices, axis=-1).max()) for part in mesh.parts)
-            if not _NEAR_ONE[0] <= radius <= _NEAR_ONE[1]:
-                raise MeshError(
-                    f"The mesh {path} reaches {radius:.3g} world units from the origin, but the objects fit the unit "
-                    "sphere: scale it, or use --predicted-scale fit."
-                )
+        mesh = self.surface(item)
         if self._renderer is None:
             self._renderer = VtkRenderer(self.lighting)
         views = self._renderer.render(mesh, item.cameras, item.size, item.size)
         rgba = torch.from_numpy(views).permute(0, 3, 1, 2).float() / 255
         mask = rgba[:, 3:]
         return Prediction(rgba[:, :3] * mask + 1 - mask, mask)
+
+    def surface(self, item: EvaluationItem) -> Mesh:
+        """The object's mesh, in the world.
+
+        Raises:
+            MeshError: if there is none, or it cannot be used.
+        """
+        path = _of(self.files, item.name, self.folder, "mesh")
+        mesh = read_mesh(path, self.up)
+        if self.scale == "fit":
+            return normalise(mesh)[0]
+        radius = float(np.linalg.norm(mesh.vertices, axis=-1).max())
+        if not _NEAR_ONE[0] <= radius <= _NEAR_ONE[1]:
+            raise MeshError(
+                f"The mesh {path} reaches {radius:.3g} world units from the origin, but the objects fit the unit "
+                "sphere: scale it, or use --predicted-scale fit."
+            )
+        return mesh
 
 
 class ImageFolder:

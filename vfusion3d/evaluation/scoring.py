@@ -49,6 +49,13 @@ def truth_of(scene: Scene) -> Truth:
     return Truth(over_white(rgba), rgba[:, 3:])
 
 
+def item_of(name: str, scene: Scene, protocol: Protocol) -> EvaluationItem:
+    """What a method gets of a scene."""
+    views = tuple(protocol.scored)
+    cameras = scene.cameras[list(views)]
+    return EvaluationItem(name, scene.image(0), scene.cameras[0], cameras, views, scene.height, protocol.border)
+
+
 def score_views(
     prediction: Prediction, truth: Truth, protocol: Protocol, lpips: Lpips | None = None
 ) -> list[dict[str, float | None]]:
@@ -162,12 +169,9 @@ def _score_object(
     folder: Path | None,
 ) -> dict[str, Any]:
     """Rows of an object, of the method and the floors, and the seconds of the prediction."""
-    views = tuple(protocol.scored)
-    every = truth_of(scene)
+    item = item_of(name, scene, protocol)
+    views, every = item.views, truth_of(scene)
     truth = Truth(every.rgb[list(views)], every.mask[list(views)])
-    item = EvaluationItem(
-        name, scene.image(0), scene.cameras[0], scene.cameras[list(views)], views, scene.height, protocol.border
-    )
     empty = Prediction(torch.ones_like(truth.rgb), torch.zeros_like(truth.mask))
     failed, prediction = None, empty
     start = time.perf_counter()

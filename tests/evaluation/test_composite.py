@@ -1,0 +1,72 @@
+"""Two test sets in one row."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.evaluation.test_comparison import results
+from vfusion3d.evaluation.clip_scores import ClipProtocol
+from vfusion3d.evaluation.composite import CompositeProtocol, composite_row, composite_table
+from vfusion3d.evaluation.protocol import Protocol
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "composite.py"
+
+
+def write(folder: Path, views: str = "novel-view-32", clip: str = "turntable") -> Path:
+    """A run's two results."""
+    for part in ("views", "clip"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    results(Protocol.load(views)).save(folder / "views" / "results.json")
+    means = {
+        "one": {"clip_text": {"value": 0.25}, "clip_image": {"value": 0.8}},
+        "two": {"clip_text": None, "clip_image": None},
+    }
+    document = {"protocol_hash": ClipProtocol.load(clip).hash, "objects": 40, "means": means}
+    (folder / "clip" / "results.json").write_text(json.dumps(document))
+    return folder
+
+
+def test_a_row_is_of_the_unseen_objects_and_both_parts(tmp_path: Path) -> None:
+    run = write(tmp_path / "run")
+    row = composite_row(CompositeProtocol.load("ablation"), run / "views", run / "clip")
+    unseen = results(Protocol.load("novel-view-32")).mean("ssim", "unseen")
+    assert (row["ssim"], row["group"], row["objects"], row["clip_objects"]) == (unseen.value, "unseen", 6, 40)
+    assert row["clip"] == {
+        "one": {"clip_text": 0.25, "clip_image": 0.8},
+        "two": {"clip_text": None, "clip_image": None},
+    }
+    assert "| run | 0.800 | 0.300 | 0.250 | 0.800 | n/a | n/a |" in composite_table({"run": row})
+
+
+def test_the_script_and_what_it_refuses(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    def call(*options: str) -> int:
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *options])
+        return runpy.run_path(str(SCRIPT))["main"]()
+
+    run = write(tmp_path / "run")
+    assert call(str(run), "--published", "table-6") == 0
+    shown = capsys.readouterr().out
+    assert "composite protocol ablation" in shown and "synthetic only (2.7M)" in shown and "not measured here" in shown
+    assert call(str(run), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["rows"]["run"]["lpips"] == pytest.approx(0.3)
+    other = write(tmp_path / "other", views="gso-orbit")
+    (tmp_path / "cut" / "views").mkdir(parents=True)
+    (tmp_path / "cut" / "clip").mkdir()
+    results(Protocol.load("novel-view-32")).save(tmp_path / "cut" / "views" / "results.json")
+    for options, message in (
+        ([str(other)], "they are no part of the composite ablation"),
+        ([str(tmp_path / "cut")], "There are no results"),
+        ([str(run), str(run)], "Two runs are named run"),
+        ([str(run), "--protocol", "mine"], "mine.yaml cannot be used"),
+    ):
+        assert call(*options) == 2
+        assert message in capsys.readouterr().err
+    (tmp_path / "cut" / "clip" / "results.json").write_text('{"means": ')
+    assert call(str(tmp_path / "cut")) == 2
+    assert "cannot be read" in capsys.readouterr().err

@@ -1,0 +1,121 @@
+"""Rows that mix two test sets, as the tables of the paper's ablations do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vfusion3d.errors import UsageError
+from vfusion3d.evaluation.clip_scores import PICTURE, TEXT, ClipProtocol
+from vfusion3d.evaluation.protocol import FOLDER, Protocol
+from vfusion3d.evaluation.results import RESULTS, Results
+
+COLUMNS = ("ssim", "lpips", TEXT, PICTURE)
+
+
+@dataclass(frozen=True)
+class CompositeProtocol:
+    """Novel views under one protocol, CLIP scores under another."""
+
+    name: str
+    description: str
+    novel_views: str
+    """Of a `Protocol`."""
+    clip: str
+    """Of a `ClipProtocol`."""
+
+    @property
+    def hashes(self) -> tuple[str, str]:
+        """Of the two."""
+        return Protocol.load(self.novel_views).hash, ClipProtocol.load(self.clip).hash
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over the two hashes."""
+        return hashlib.sha256("".join(self.hashes).encode()).hexdigest()
+
+    @classmethod
+    def load(cls, name: str) -> CompositeProtocol:
+        """One of the package's ``protocols/composite``, or of a YAML file.
+
+        Raises:
+            UsageError: if there is none, or it cannot be used.
+        """
+        path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / "composite" / f"{name}.yaml"
+        try:
+            return cls(**yaml.safe_load(path.read_text(encoding="utf-8")))
+        except (OSError, yaml.YAMLError, TypeError) as error:
+            raise UsageError(f"The composite protocol {path} cannot be used ({error}).") from error
+
+
+def read_clip_results(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What `vfusion3d.evaluation.clip_scores.score` found, from ``results.json`` or the folder that has it.
+
+    Raises:
+        UsageError: if it is missing, cut short, or something else.
+    """
+    file = Path(path) / RESULTS if os.path.isdir(path) else Path(path)
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+        document["means"], document["protocol_hash"]
+    except FileNotFoundError as error:
+        raise UsageError(f"There are no results {file}; run benchmarks/clip.py with --output first.") from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UsageError(f"The results {file} cannot be read ({error}); run benchmarks/clip.py again.") from error
+    return document  # type: ignore[no-any-return]
+
+
+def composite_row(
+    protocol: CompositeProtocol, views: str | os.PathLike[str], clip: str | os.PathLike[str]
+) -> dict[str, Any]:
+    """A row of the table: ``ssim``, ``lpips``, and per CLIP model ``clip_text`` and ``clip_image``.
+
+    Args:
+        protocol: The composite.
+        views: Results of novel views, of the unseen objects where they are known.
+        clip: Results of CLIP scores.
+
+    Raises:
+        UsageError: if a file cannot be used, or is of another protocol than the composite's.
+    """
+    novel, scores = Results.load(views), read_clip_results(clip)
+    for place, found, wanted, name in (
+        (views, novel.protocol.hash, protocol.hashes[0], protocol.novel_views),
+        (clip, scores["protocol_hash"], protocol.hashes[1], protocol.clip),
+    ):
+        if found != wanted:
+            raise UsageError(
+                f"The results {os.fspath(place)} have the protocol hash {found[:12]}, but {name} has {wanted[:12]}, so "
+                f"they are no part of the composite {protocol.name}; score them under it."
+            )
+    group = novel.groups[0]
+    row: dict[str, Any] = {
+        "objects": len(novel.per_object("ssim", group)),
+        "group": group,
+        "clip_objects": scores["objects"],
+    }
+    row |= {figure: novel.mean(figure, group).value for figure in ("ssim", "lpips")}
+    row["clip"] = {
+        model: {figure: None if mean is None else mean["value"] for figure, mean in figures.items()}
+        for model, figures in scores["means"].items()
+    }
+    return row
+
+
+def composite_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Markdown of named rows, a pair of columns for each CLIP model."""
+    models: Sequence[str] = list(dict.fromkeys(model for row in rows.values() for model in row["clip"]))
+    heads = ["SSIM", "LPIPS", *(f"{model} {what}" for model in models for what in ("text", "picture"))]
+    lines = ["| run | " + " | ".join(heads) + " |", "| --- " + "| ---: " * len(heads) + "|"]
+    for name, row in rows.items():
+        values = [row["ssim"], row["lpips"]]
+        values += [row["clip"].get(model, {}).get(figure) for model in models for figure in (TEXT, PICTURE)]
+        lines.append(f"| {name} | " + " | ".join("n/a" if v is None else f"{v:.3f}" for v in values) + " |")
+    return "\n".join(lines)
