@@ -20,7 +20,7 @@ from .conftest import SIZE, VIEWS, scene_of
 class Given:
     """Predictions that are handed in."""
 
-    description = "given"
+    description = identity = "given"
 
     def __init__(self, predictions: dict[str, Prediction]) -> None:
         self.predictions, self.asked = predictions, []
@@ -147,6 +147,25 @@ def test_a_run_that_was_cut_off_goes_on(scenes, protocol, tmp_path) -> None:
     other = dataclasses.replace(protocol, border=0.2)
     with pytest.raises(UsageError, match=r"has objects of another protocol \(.*choose another --output"):
         evaluate(method, scenes, other, tmp_path / "out")
+    method.identity = "given anew"
+    with pytest.raises(UsageError, match=r"has objects of another content \(given, not given anew"):
+        evaluate(method, scenes, protocol, tmp_path / "out")
+
+
+def test_what_is_scored_is_known_by_its_content(scenes, renders, tmp_path) -> None:
+    torch.manual_seed(0)
+    model = TriplaneReconstructor("tiny")
+    model.save_pretrained(tmp_path / "model")
+    before = Reconstructor(tmp_path / "model").identity
+    assert Reconstructor(tmp_path / "model").identity == before
+    with torch.no_grad():
+        model.field.last.bias += 1
+    model.save_pretrained(tmp_path / "other")
+    assert Reconstructor(tmp_path / "other").identity != before
+    folder = renders(scenes)
+    pictures = ImageFolder(folder, VIEWS).identity
+    (folder / "cat" / "0.png").write_bytes((folder / "cat" / "1.png").read_bytes())
+    assert ImageFolder(folder, VIEWS).identity != pictures
 
 
 def test_lpips_is_a_column_where_there_is_a_network(scenes, protocol) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 import re
@@ -76,6 +77,10 @@ class Method(Protocol):
     def description(self) -> str:
         """What is scored, in a few words; part of the results."""
 
+    @property
+    def identity(self) -> str:
+        """Another one where what is scored has changed, so that a run that was cut off does not go on with it."""
+
     def predict(self, item: EvaluationItem) -> Prediction:
         """The scored views of an object.
 
@@ -111,6 +116,14 @@ class Reconstructor:
     def description(self) -> str:
         """The checkpoint, and how it is rendered."""
         return f"checkpoint {self.name}, {self.render} renders"
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 over the weights."""
+        digest = hashlib.sha256()
+        for name, value in self.model.state_dict().items():
+            digest.update(name.encode() + value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
     @torch.no_grad()
     def predict(self, item: EvaluationItem) -> Prediction:
@@ -168,6 +181,11 @@ class MeshFolder:
         """The folder, and how its meshes are drawn."""
         return f"meshes of {self.folder}, scale {self.scale}, {self.lighting}"
 
+    @property
+    def identity(self) -> str:
+        """Of the files' names, sizes and times."""
+        return _files_identity([*self.files.values()], self.up)
+
     def predict(self, item: EvaluationItem) -> Prediction:
         """Draw the object's mesh.
 
@@ -221,6 +239,11 @@ class ImageFolder:
         """The folder."""
         return f"pictures of {self.folder}"
 
+    @property
+    def identity(self) -> str:
+        """Of the files' names, sizes and times."""
+        return _files_identity([path for path in self.folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES])
+
     def predict(self, item: EvaluationItem) -> Prediction:
         """Read the object's pictures.
 
@@ -255,6 +278,11 @@ class VideoFolder:
     def description(self) -> str:
         """The folder."""
         return f"videos of {self.folder}"
+
+    @property
+    def identity(self) -> str:
+        """Of the files' names, sizes and times."""
+        return _files_identity([*self.files.values()])
 
     def predict(self, item: EvaluationItem) -> Prediction:
         """Read the object's video.
@@ -297,11 +325,21 @@ class EntryPoint:
         """The function."""
         return f"function {self.name}"
 
+    @property
+    def identity(self) -> str:
+        """The function's name: what it does is not known."""
+        return self.name
+
     def predict(self, item: EvaluationItem) -> Prediction:
         """Call the function and render what it returns."""
         found = self.function(Image.fromarray(straight_pixels(item.image)))
         rgb, opacity = found.render(item.cameras, item.size, item.size)
         return Prediction(torch.as_tensor(rgb).float(), None if opacity is None else torch.as_tensor(opacity).float())
+
+
+def _files_identity(files: Sequence[Path], *more: str) -> str:
+    facts = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(files)]
+    return hashlib.sha256(repr((facts, more)).encode()).hexdigest()
 
 
 def read_frames(path: Path) -> list[np.ndarray]:

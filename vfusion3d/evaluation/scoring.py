@@ -137,7 +137,8 @@ def evaluate(
     """
     folder = None if output is None else make_folder(output / "objects")
     if output is not None:
-        _claim(output, {"protocol": protocol.hash, "method": method.description, "lpips": lpips is not None})
+        facts = {"protocol": protocol.hash, "method": method.description, "content": method.identity}
+        _claim(output, {**facts, "lpips": lpips is not None})
     groups = {name: ALL if unseen is None else UNSEEN if name in unseen else SEEN for name in scenes}
     rows: dict[str, list[Row]] = {METHOD: [], WHITE: [], PASTED: []}
     seconds: dict[str, float] = {}
