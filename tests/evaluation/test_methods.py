@@ -152,11 +152,8 @@ def test_true_views_are_never_left_out(meshes, protocol, tmp_path) -> None:
     (meshes / "broken.glb").write_bytes(b"glTF")
     with pytest.raises(MeshError, match=r"True views cannot be made of .*broken.glb"):
         render_targets(protocol, {"broken": meshes / "broken.glb"}, tmp_path / "cache", workers=1)
-    listed = dataclasses.replace(protocol, objects="gso996.txt")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(protocol), "names", lambda self: {"other"})
-        with pytest.raises(UsageError, match="None of the 1 meshes is an object of protocol small"):
-            render_targets(listed, {"block": meshes / "block.glb"}, tmp_path / "cache")
+    with pytest.raises(UsageError, match="is of 2 objects, but 1 of the 1 meshes are its"):
+        render_targets(dataclasses.replace(protocol, count=2), {"block": meshes / "block.glb"}, tmp_path / "cache")
 
 
 def test_meshes_that_are_missing(tmp_path, meshes, scenes, protocol) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 
@@ -33,23 +34,49 @@ def test_the_hash_is_of_everything_that_decides_a_figure(protocol: Protocol) -> 
     changes = {
         "layout": "random", "views": 5, "resolution": 32, "elevation": 10.0, "fov": 30.0, "lighting": "unlit",
         "count_input": True, "lpips": "alex", "border": 0.2, "alignment": "silhouette-scale", "seed": 1,
-        "name": "other",
+        "name": "other", "count": 5,
     }  # fmt: skip
     hashes = {protocol.hash, *(dataclasses.replace(protocol, **{key: value}).hash for key, value in changes.items())}
     assert len(hashes) == 1 + len(changes)
     words = dataclasses.replace(protocol, description="other words", sources=("elsewhere",))
     assert words.hash == protocol.hash
-    assert {field.name for field in dataclasses.fields(protocol)} == {*changes, "description", "sources", "objects"}
+    assert {field.name for field in dataclasses.fields(protocol)} == {
+        *changes,
+        "description",
+        "sources",
+        "objects",
+        "leave_out",
+    }
 
 
 def test_a_list_of_objects_is_hashed_by_its_names(protocol: Protocol, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("vfusion3d.evaluation.protocol.FOLDER", tmp_path)
     (tmp_path / "one.txt").write_text("cat\ndog\n")
     (tmp_path / "two.txt").write_text("dog cat")
-    one, two = (dataclasses.replace(protocol, objects=name) for name in ("one.txt", "two.txt"))
-    assert one.names() == {"cat", "dog"} and one.hash == two.hash != protocol.hash
+    one, two, less = (
+        dataclasses.replace(protocol, **{key: name})
+        for key, name in (("objects", "one.txt"), ("objects", "two.txt"), ("leave_out", "one.txt"))
+    )
+    assert one.hash == two.hash and len({protocol.hash, one.hash, less.hash}) == 3
+    assert one.choose(["jar", "dog"]) == ["dog"] and less.choose(["jar", "dog"]) == ["jar"]
+    assert protocol.choose(["jar", "dog"]) == ["dog", "jar"]
     with pytest.raises(UsageError, match=r"The object list .*three.txt of protocol small cannot be read"):
-        dataclasses.replace(protocol, objects="three.txt").names()
+        dataclasses.replace(protocol, objects="three.txt").choose(["cat"])
+    with pytest.raises(UsageError, match="None of the 1 meshes is an object of protocol small"):
+        one.choose(["jar"])
+    with pytest.raises(UsageError, match="is of 2 objects, but 1 of the 2 meshes are its"):
+        dataclasses.replace(one, count=2).choose(["cat", "jar"])
+
+
+def test_996_of_googles_1030_scans() -> None:
+    """The frozen list: all but 34 second scans of a thing, whose names add a code of eleven letters."""
+    protocol = Protocol.load("gso-orbit-996")
+    left_out = protocol._list("gso-second-scans.txt")
+    assert len(left_out) == 34 == 1030 - protocol.count and all(re.search(r"_[0-9A-Za-z]{11}$", n) for n in left_out)
+    others = [f"scan {k}" for k in range(996)]
+    assert protocol.choose([*others, *left_out]) == sorted(others)
+    with pytest.raises(UsageError, match="is of 996 objects, but 995"):
+        protocol.choose(others[1:])
 
 
 @pytest.mark.parametrize(

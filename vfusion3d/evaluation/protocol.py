@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -60,6 +61,10 @@ class Protocol:
     """``silhouette-scale``: predictions are magnified so that their silhouettes are as large as the true ones."""
     objects: str | None = None
     """A list of object names in the package's `protocols` folder; None: all objects that are given."""
+    leave_out: str | None = None
+    """A list of object names there that are left out."""
+    count: int | None = None
+    """How many objects there must be then, so that a set that lacks some is not taken for the whole; None: any."""
     seed: int = 0
     """Of what a layout draws."""
     sources: tuple[str, ...] = ()
@@ -96,21 +101,38 @@ class Protocol:
 
     @property
     def hash(self) -> str:
-        """SHA-256 over all fields but the words, in hexadecimal; object lists by their content."""
-        fields = {key: value for key, value in self.to_dict().items() if key not in ("description", "sources")}
-        if self.objects is not None:
-            fields["objects"] = sorted(self.names() or ())
+        """SHA-256 over all fields but the words, in hexadecimal; object lists by their content.
+
+        A field that is None does not count, so that one more such field leaves old hashes as they are.
+        """
+        fields = {k: v for k, v in self.to_dict().items() if v is not None and k not in ("description", "sources")}
+        for key in fields.keys() & {"objects", "leave_out"}:
+            fields[key] = sorted(self._list(fields[key]))
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
-    def names(self) -> set[str] | None:
-        """Names of the objects; None: all that are given.
+    def choose(self, names: Iterable[str]) -> list[str]:
+        """Which of the objects that are given are the protocol's, sorted.
 
         Raises:
-            UsageError: if the list cannot be read.
+            UsageError: if a list cannot be read, none is left, or their number is not the protocol's.
         """
-        if self.objects is None:
-            return None
-        path = FOLDER / self.objects
+        given = set(names)
+        chosen = given if self.objects is None else given & self._list(self.objects)
+        chosen -= self._list(self.leave_out) if self.leave_out is not None else set()
+        if not chosen:
+            raise UsageError(
+                f"None of the {len(given)} meshes is an object of protocol {self.name}; mesh files must be named as "
+                "the objects."
+            )
+        if self.count not in (None, len(chosen)):
+            raise UsageError(
+                f"Protocol {self.name} is of {self.count} objects, but {len(chosen)} of the {len(given)} meshes are "
+                "its: name mesh files as the objects, all of them, or take a protocol without `count`."
+            )
+        return sorted(chosen)
+
+    def _list(self, file: str) -> set[str]:
+        path = FOLDER / file
         try:
             return set(path.read_text(encoding="utf-8").split())
         except OSError as error:

@@ -15,7 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from vfusion3d.data.scenes import TRANSFORMS, Scene
-from vfusion3d.errors import MeshError, MissingExtraError, OutputError, UsageError
+from vfusion3d.errors import MeshError, MissingExtraError, OutputError
 from vfusion3d.evaluation.protocol import Protocol
 from vfusion3d.meshes.readers import UpAxis
 from vfusion3d.meshes.views import RenderJob, render_scene_in_worker
@@ -48,25 +48,19 @@ def render_targets(
     mesh or protocol never meets old pictures.
 
     Args:
-        protocol: Cameras, light and size; its object list chooses among the meshes.
+        protocol: Cameras, light and size; its object lists choose among the meshes.
         meshes: Mesh files by object name.
         cache: Folder of the cache; `default_cache` by default.
         up: Up axis of the files.
         workers: Meshes at a time; one per processor core by default.
 
     Raises:
-        UsageError: if no mesh is of the protocol's objects.
+        UsageError: if the meshes are not the protocol's objects (`Protocol.choose`).
         MeshError: if a mesh cannot be rendered: true views are never left out silently.
         OutputError: if the cache cannot be written.
         MissingExtraError: if this machine cannot draw.
     """
-    wanted = protocol.names()
-    chosen = {name: path for name, path in sorted(meshes.items()) if wanted is None or name in wanted}
-    if not chosen:
-        raise UsageError(
-            f"None of the {len(meshes)} meshes is an object of protocol {protocol.name}; mesh files must be named as "
-            f"in {protocol.objects}."
-        )
+    chosen = {name: meshes[name] for name in protocol.choose(meshes)}
     root = default_cache() if cache is None else cache
     jobs = {name: _job(protocol, name, path, root, up) for name, path in chosen.items()}
     missing = [job for job in jobs.values() if not (job.folder / TRANSFORMS).is_file()]
