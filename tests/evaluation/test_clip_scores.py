@@ -106,7 +106,7 @@ def test_the_scripts(script, videos, model, tmp_path, monkeypatch, capsys) -> No
         ([str(videos), "--inputs", str(tmp_path / "none")], "does not exist; name a folder of pictures"),
         ([str(tmp_path / "none"), "--inputs", str(videos)], "does not exist; name a folder of videos"),
         ([*usual[:2], str(tmp_path / "small.yaml")], "have none of object 'a blue ball' (2 are missing)"),
-        ([*usual[:3], "--protocol", "mine"], "mine.yaml cannot be used"),
+        ([*usual[:3], "--protocol", "mine"], "There is no "),
     ):
         assert call(*options) == 2
         assert message in capsys.readouterr().err

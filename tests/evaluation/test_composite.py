@@ -63,7 +63,7 @@ def test_the_script_and_what_it_refuses(tmp_path: Path, monkeypatch: Any, capsys
         ([str(other)], "they are no part of the composite ablation"),
         ([str(tmp_path / "cut")], "There are no results"),
         ([str(run), str(run)], "Two runs are named run"),
-        ([str(run), "--protocol", "mine"], "mine.yaml cannot be used"),
+        ([str(run), "--protocol", "mine"], "There is no "),
     ):
         assert call(*options) == 2
         assert message in capsys.readouterr().err

@@ -63,7 +63,7 @@ def test_the_script(shards: Path, monkeypatch: Any, capsys: Any) -> None:
     [row] = json.loads(capsys.readouterr().out)["rates"]
     assert row["passed"] == 3 and row["interval"]["value"] == 0.6
     for options, message in (
-        ([str(shards), "--protocols", "mine"], "mine.yaml cannot be used"),
+        ([str(shards), "--protocols", "mine"], "There is no "),
         ([str(shards.parent)], "is no shard set"),
         ([str(shards / "none")], "does not exist"),
     ):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
-import hashlib
 import json
 import os
 import sys
@@ -16,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
@@ -24,7 +22,7 @@ from tqdm import tqdm
 from vfusion3d.alpha import pixels_over_white
 from vfusion3d.errors import InputImageError, MissingExtraError, MissingWeightsError, UsageError, VFusion3DError
 from vfusion3d.evaluation.methods import PICTURE_SUFFIXES, VIDEO_SUFFIXES, files_by_stem, natural_order, read_frames
-from vfusion3d.evaluation.protocol import FOLDER, plain_fields
+from vfusion3d.evaluation.protocol import hash_of, read_fields
 from vfusion3d.evaluation.published import published_rows
 from vfusion3d.evaluation.scoring import environment
 from vfusion3d.metrics.intervals import bootstrap_interval
@@ -59,9 +57,8 @@ class ClipProtocol:
 
     @property
     def hash(self) -> str:
-        """SHA-256 over all fields but the words."""
-        fields = {k: v for k, v in dataclasses.asdict(self).items() if k not in ("description", "sources")}
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+        """What `hash_of` says of all fields."""
+        return hash_of(dataclasses.asdict(self))
 
     @classmethod
     def load(cls, name: str) -> ClipProtocol:
@@ -70,11 +67,10 @@ class ClipProtocol:
         Raises:
             UsageError: if there is none, or it cannot be used.
         """
-        path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / "clip" / f"{name}.yaml"
+        path, fields = read_fields(name, "clip")
         try:
-            fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-            return cls(**plain_fields(fields))
-        except (OSError, yaml.YAMLError, TypeError, AttributeError) as error:
+            return cls(**fields)
+        except TypeError as error:
             raise UsageError(f"The CLIP protocol {path} cannot be used ({error}).") from error
 
 

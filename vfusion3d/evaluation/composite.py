@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vfusion3d.errors import UsageError
 from vfusion3d.evaluation.clip_scores import PICTURE, TEXT, ClipProtocol
-from vfusion3d.evaluation.protocol import FOLDER, Protocol
+from vfusion3d.evaluation.protocol import Protocol, read_fields
 from vfusion3d.evaluation.results import RESULTS, Results
 
 COLUMNS = ("ssim", "lpips", TEXT, PICTURE)
@@ -48,10 +46,10 @@ class CompositeProtocol:
         Raises:
             UsageError: if there is none, or it cannot be used.
         """
-        path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / "composite" / f"{name}.yaml"
+        path, fields = read_fields(name, "composite")
         try:
-            return cls(**yaml.safe_load(path.read_text(encoding="utf-8")))
-        except (OSError, yaml.YAMLError, TypeError) as error:
+            return cls(**fields)
+        except TypeError as error:
             raise UsageError(f"The composite protocol {path} cannot be used ({error}).") from error
 
 

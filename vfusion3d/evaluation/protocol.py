@@ -101,14 +101,11 @@ class Protocol:
 
     @property
     def hash(self) -> str:
-        """SHA-256 over all fields but the words, in hexadecimal; object lists by their content.
-
-        A field that is None does not count, so that one more such field leaves old hashes as they are.
-        """
-        fields = {k: v for k, v in self.to_dict().items() if v is not None and k not in ("description", "sources")}
-        for key in fields.keys() & {"objects", "leave_out"}:
-            fields[key] = sorted(self._list(fields[key]))
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+        """What `hash_of` says of all fields, object lists by their content."""
+        fields = self.to_dict()
+        for key in ("objects", "leave_out"):
+            fields[key] = None if fields[key] is None else sorted(self._list(fields[key]))
+        return hash_of(fields)
 
     def choose(self, names: Iterable[str]) -> list[str]:
         """Which of the objects that are given are the protocol's, sorted.
@@ -149,8 +146,9 @@ class Protocol:
         unknown = sorted(set(fields) - known)
         if unknown:
             raise UsageError(f"A protocol has no field {unknown[0]!r}; it has {', '.join(sorted(known))}.")
+        plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
         try:
-            return cls(**plain_fields(fields))
+            return cls(**plain)
         except TypeError as error:
             raise UsageError(f"The protocol cannot be used: {error}.") from error
 
@@ -161,30 +159,45 @@ class Protocol:
         Raises:
             UsageError: if there is none of that name, or it cannot be used.
         """
-        path = Path(name)
-        if path.suffix not in (".yaml", ".yml"):
-            path = FOLDER / f"{name}.yaml"
-        try:
-            fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise UsageError(
-                f"There is no protocol {os.fspath(name)!r}; use one of {', '.join(list_protocols())}, or a YAML file."
-            ) from error
-        except (OSError, yaml.YAMLError) as error:
-            raise UsageError(f"The protocol {path} cannot be read ({error}).") from error
-        if not isinstance(fields, dict):
-            raise UsageError(f"The protocol {path} must be a mapping of fields.")
+        path, fields = read_fields(name)
         try:
             return cls.from_dict(fields)
         except UsageError as error:
             raise UsageError(f"The protocol {path} cannot be used: {error}") from error
 
 
-def plain_fields(fields: dict[str, Any]) -> dict[str, Any]:
-    """Fields as a frozen dataclass holds them: lists as tuples."""
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+def read_fields(name: str | os.PathLike[str], kind: str = "") -> tuple[Path, dict[str, Any]]:
+    """A protocol's file and fields.
+
+    Args:
+        name: Of the package's, or a YAML file.
+        kind: Their folder in the package's ``protocols``: none for views, else ``clip``, ``rates`` or ``composite``.
+
+    Raises:
+        UsageError: if there is none of that name, or it cannot be read.
+    """
+    path = Path(name) if os.fspath(name).endswith((".yaml", ".yml")) else FOLDER / kind / f"{os.fspath(name)}.yaml"
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"There is no {kind and kind + ' '}protocol {os.fspath(name)!r}; use one of "
+            f"{', '.join(list_protocols(kind))}, or a YAML file."
+        ) from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"The protocol {path} cannot be read ({error}).") from error
+    if not isinstance(fields, dict):
+        raise UsageError(f"The protocol {path} must be a mapping of fields.")
+    return path, {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
 
 
-def list_protocols() -> list[str]:
-    """Names of the package's protocols."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+def list_protocols(kind: str = "") -> list[str]:
+    """Names of the package's protocols, of views by default (`read_fields`)."""
+    return sorted(path.stem for path in (FOLDER / kind).glob("*.yaml"))
+
+
+def hash_of(fields: dict[str, Any]) -> str:
+    """SHA-256 over a protocol's fields but the words, in hexadecimal; None does not count, so that one more such field
+    leaves old hashes as they are."""
+    counted = {k: v for k, v in fields.items() if v is not None and k not in ("description", "sources")}
+    return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()

@@ -6,15 +6,13 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
-import yaml
 
 from vfusion3d.data.query import parse_query
 from vfusion3d.data.shards import ShardSet
 from vfusion3d.errors import ShardError, UsageError
-from vfusion3d.evaluation.protocol import FOLDER, plain_fields
+from vfusion3d.evaluation.protocol import read_fields
 from vfusion3d.metrics.intervals import Interval, wilson_interval
 
 
@@ -46,10 +44,10 @@ class RateProtocol:
         Raises:
             UsageError: if there is none, or it cannot be used.
         """
-        path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / "rates" / f"{name}.yaml"
+        path, fields = read_fields(name, "rates")
         try:
-            return cls(**plain_fields(yaml.safe_load(path.read_text(encoding="utf-8"))))
-        except (OSError, yaml.YAMLError, TypeError, AttributeError) as error:
+            return cls(**fields)
+        except TypeError as error:
             raise UsageError(f"The rate protocol {path} cannot be used ({error}).") from error
 
 
