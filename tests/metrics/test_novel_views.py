@@ -54,6 +54,20 @@ def test_pictures_without_a_figure_do_not_count():
     assert float(metrics.compute()["foreground_psnr"]) == pytest.approx(float(first + second) / 2, rel=1e-5)
 
 
+def test_what_is_no_number_lowers_the_mean_instead_of_leaving_it():
+    """Pitfall 10 of PROTOCOLS.md: a failure that drops out makes a method look better."""
+    prediction, opacity, target, mask = pictures(2)
+    broken = prediction.clone(), opacity.clone()
+    for part in broken:
+        part[0, 1] = torch.nan
+    values = []
+    for given in ((prediction, opacity), broken):
+        metrics = NovelViewMetrics()
+        metrics.update(*given, target, mask, torch.arange(2))
+        values.append(metrics.compute())
+    assert all(values[1][name] < values[0][name] - 1e-3 for name in ("psnr", "foreground_psnr", "ssim", "iou"))
+
+
 def test_nothing_of_it_is_saved():
     metrics = NovelViewMetrics()
     metrics.update(*pictures(), torch.arange(5))

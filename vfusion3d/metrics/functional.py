@@ -89,14 +89,15 @@ def novel_view_figures(prediction: Tensor, opacity: Tensor, target: Tensor, mask
     """Figures of objects, each the mean over its pictures.
 
     Args:
-        prediction, target: ``[..., V, 3, H, W]`` on white, in [0, 1].
+        prediction, target: ``[..., V, 3, H, W]`` on white, in [0, 1]; NaN of a prediction counts as black and empty.
         opacity, mask: ``[..., V, 1, H, W]`` in [0, 1].
 
     Returns:
         ``psnr`` (dB), ``foreground_psnr`` (dB, over the union of both masks at 0.5), ``ssim`` and ``iou``, ``[...]``
         each; NaN where no picture has the figure.
     """
-    prediction, opacity = prediction.float().clamp(0, 1), opacity.float()
+    # Left out of a mean, a failure would raise it.
+    prediction, opacity = prediction.float().nan_to_num(0).clamp(0, 1), opacity.float().nan_to_num(0)
     region = (mask > 0.5) | (opacity > 0.5)
     return {
         "psnr": psnr(prediction, target).mean(-1),
