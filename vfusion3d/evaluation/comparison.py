@@ -188,7 +188,12 @@ def page(comparison: Comparison, folders: Sequence[Path | None], plots: Sequence
         data = base64.b64encode(path.read_bytes()).decode()
         return f'<img src="data:image/png;base64,{data}" alt="{html.escape(path.name)}">'
 
-    parts = [f"<pre>{html.escape(comparison.table())}</pre>", *map(picture, plots)]
+    said, *lines = comparison.table().splitlines()
+    rows = [
+        [_html_cell(cell) for cell in line.strip("| ").split(" | ")] for line in lines if line and "---" not in line
+    ]
+    cells = ["".join(f"<td>{cell}" for cell in row) for row in rows]
+    parts = [f"<p>{html.escape(said)}</p><table>{''.join(f'<tr>{row}' for row in cells)}</table>", *map(picture, plots)]
     for title, names in zip(("B worst", "B best"), comparison.extremes(), strict=True):
         parts.append(f"<h2>{title} against A, by PSNR</h2>")
         for name in names:
