@@ -90,7 +90,8 @@ def test_the_command(protocol, tmp_path, capsys) -> None:
     assert document["protocol_hash"] == protocol.hash and document["names"] == ["one", "two"]
     assert json.loads((output / "comparison.json").read_text()) == document
     assert {path.name for path in output.iterdir()} == {"comparison.json", "index.html", "scatter.png", "azimuth.png"}
-    assert "B worst against A" in (output / "index.html").read_text()
+    page = (output / "index.html").read_text()
+    assert "B worst against A" in page and "<td><b>+1.0" in page and "| --- |" not in page
 
 
 @pytest.mark.parametrize(

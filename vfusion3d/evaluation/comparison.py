@@ -151,6 +151,7 @@ def draw(comparison: Comparison, output: Path) -> list[Path]:
         low, high = min([*one.values(), *two.values()]), max([*one.values(), *two.values()])
         axis.plot([low, high], [low, high], "k:", linewidth=1)
         axis.set(title=name.replace("_", " "), xlabel=comparison.names[0], ylabel=comparison.names[1])
+    figure.tight_layout()
     files = [output / "scatter.png", output / "azimuth.png"]
     figure.savefig(files[0], dpi=100, bbox_inches="tight")
     pyplot.close(figure)
@@ -205,4 +206,11 @@ def page(comparison: Comparison, folders: Sequence[Path | None], plots: Sequence
     style = (
         "body{font:15px/1.4 sans-serif;margin:2em;color:#222}img{max-width:100%}figure{display:inline-block;margin:0}"
     )
+    style += "td{padding:.15em 1em .15em 0}tr:first-child{font-weight:bold}"
     return f"<!doctype html><meta charset=utf-8><title>Comparison</title><style>{style}</style>{''.join(parts)}"
+
+
+def _html_cell(text: str) -> str:
+    """A cell of a Markdown table, its stars as bold."""
+    plain = html.escape(text.strip())
+    return f"<b>{plain.strip('*')}</b>" if plain.startswith("**") else plain
