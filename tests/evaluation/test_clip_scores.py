@@ -67,6 +67,23 @@ def test_scores_are_cosines_averaged_over_frames(videos, model, tmp_path) -> Non
     assert other["protocol_hash"] != document["protocol_hash"] and other["rows"] != document["rows"]
 
 
+def test_a_run_that_was_cut_off_goes_on(videos, model, tmp_path, monkeypatch) -> None:
+    found = find_turntables(videos)
+    captions = {name: name for name in found}
+    some = dict(list(found.items())[:1])
+    document = score(found, small(model), captions, output=tmp_path / "out")
+    (tmp_path / "out" / "objects" / "0-a red ball.json").unlink()
+    read = []
+    monkeypatch.setattr(
+        "vfusion3d.evaluation.clip_scores.frames_of",
+        lambda path, protocol: read.append(path.stem) or frames_of(path, protocol),
+    )
+    assert score(found, small(model), captions, output=tmp_path / "out")["rows"] == document["rows"]
+    assert read == ["a red ball"]
+    with pytest.raises(UsageError, match="has objects of another content"):
+        score(some, small(model), captions, output=tmp_path / "out")
+
+
 def test_failed_videos_count_as_nothing(videos, model) -> None:
     iio.imwrite(
         videos / "a green ball.gif",

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,12 +21,22 @@ from tqdm import tqdm
 
 from vfusion3d.alpha import pixels_over_white
 from vfusion3d.errors import InputImageError, MissingExtraError, MissingWeightsError, UsageError, VFusion3DError
-from vfusion3d.evaluation.methods import PICTURE_SUFFIXES, VIDEO_SUFFIXES, files_by_stem, natural_order, read_frames
+from vfusion3d.evaluation.methods import (
+    PICTURE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    files_by_stem,
+    files_identity,
+    natural_order,
+    read_frames,
+)
 from vfusion3d.evaluation.protocol import hash_of, read_fields
 from vfusion3d.evaluation.published import published_rows
-from vfusion3d.evaluation.scoring import environment
+from vfusion3d.evaluation.scoring import claim, environment
 from vfusion3d.metrics.intervals import bootstrap_interval
 from vfusion3d.outputs import make_folder, write_atomically
+
+if TYPE_CHECKING:
+    from vfusion3d.metrics.clip import ClipNetwork
 
 TEXT, PICTURE = "clip_text", "clip_image"
 
@@ -134,6 +144,7 @@ def score(
     captions: Mapping[str, str] | None = None,
     inputs: Mapping[str, Path] | None = None,
     device: str = "cpu",
+    output: Path | None = None,
 ) -> dict[str, Any]:
     """Rows and means of all models; a model that is not to be had, package or weights, has None for both.
 
@@ -143,19 +154,25 @@ def score(
         captions: By object; None leaves the text out.
         inputs: Input pictures by object; None leaves them out.
         device: Where the models run.
+        output: Folder in which each finished object is kept, so that a run that was cut off goes on; None: nowhere.
 
     Raises:
-        VFusion3DError: if a model, or an input, cannot be used.
+        VFusion3DError: if a model, or an input, cannot be used, or ``output`` has objects of something else.
     """
-    from vfusion3d.metrics.clip import ClipNetwork, clip_similarity
+    from vfusion3d.metrics.clip import ClipNetwork
 
+    folder = None if output is None else make_folder(output / "objects")
+    if output is not None:
+        frames = [file for path in videos.values() for file in (path.iterdir() if path.is_dir() else [path])]
+        content = files_identity([*frames, *(inputs or {}).values()], repr(sorted((captions or {}).items())))
+        claim(output, {"protocol": protocol.hash, "content": content})
     rows: list[dict[str, Any]] = []
     means: dict[str, Any] = {}
     missing: dict[str, str] = {}
     sources = None
     if inputs is not None:
         sources = {name: torch.from_numpy(_on_white(inputs[name])).permute(2, 0, 1)[None] / 255 for name in videos}
-    for model in protocol.models:
+    for number, model in enumerate(protocol.models):
         name, _, pretrained = model.partition(":")
         try:
             network = ClipNetwork(name, pretrained or None)
@@ -164,19 +181,15 @@ def score(
             continue
         network.model.to(device)
         for key, path in tqdm(videos.items(), desc=model, unit="object", file=sys.stderr):
-            row: dict[str, Any] = {"object": key, "model": model, "failed": None}
-            rows.append(row)
-            try:
-                frames = frames_of(path, protocol).to(device)
-            except VFusion3DError as error:  # scored as nothing, never dropped
-                row |= {"failed": str(error), TEXT: [0.0], PICTURE: [0.0]}
+            kept = None if folder is None else folder / f"{number}-{key}.json"
+            if kept is not None and kept.is_file():
+                rows.append(json.loads(kept.read_text(encoding="utf-8")))
                 continue
-            if captions is not None:
-                row[TEXT] = clip_similarity(frames[None], [protocol.template.format(captions[key])], network)[
-                    0
-                ].tolist()
-            if sources is not None:
-                row[PICTURE] = clip_similarity(frames[None], sources[key].to(device), network)[0].tolist()
+            text = None if captions is None else protocol.template.format(captions[key])
+            picture = None if sources is None else sources[key].to(device)
+            rows.append({"object": key, "model": model, **_scores(path, protocol, network, text, picture)})
+            if kept is not None:
+                write_atomically(kept, json.dumps(rows[-1], allow_nan=False).encode())
         means[model] = {}
         for figure, there in ((TEXT, captions is not None), (PICTURE, sources is not None)):
             values = [float(np.mean(row[figure])) for row in rows if row["model"] == model] if there else []
@@ -193,6 +206,22 @@ def score(
     }
 
 
+def _scores(
+    path: Path, protocol: ClipProtocol, network: ClipNetwork, text: str | None, picture: Tensor | None
+) -> dict[str, Any]:
+    """Of every frame of an object, and why it failed; a failure counts as 0 and is never dropped."""
+    from vfusion3d.metrics.clip import clip_similarity
+
+    references: dict[str, Any] = {TEXT: None if text is None else [text], PICTURE: picture}
+    asked = {figure: reference for figure, reference in references.items() if reference is not None}
+    try:
+        frames = frames_of(path, protocol)[None].to(next(network.model.parameters()).device)
+    except VFusion3DError as error:
+        return {"failed": str(error), **{figure: [0.0] for figure in asked}}
+    found = {figure: clip_similarity(frames, reference, network)[0].tolist() for figure, reference in asked.items()}
+    return {"failed": None, **found}
+
+
 def main(program: str, description: str, published: str) -> int:
     """A script of CLIP scores; 0, or 2 if something cannot be used."""
     parser = argparse.ArgumentParser(
@@ -207,7 +236,12 @@ def main(program: str, description: str, published: str) -> int:
     add("--models", nargs="+", metavar="CLIP", help="instead of the protocol's, which changes its hash: owner/name or "
         "a folder of transformers, or name:pretrained of open_clip")  # fmt: skip
     add("--device", default="auto", help="auto, cpu, cuda, ... (auto)")
-    add("--output", type=Path, metavar="DIR", help="folder for results.json, with every frame's scores")
+    add(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder for results.json, with every frame's scores; a run that was cut off goes on there",
+    )
     add("--json", action="store_true", help="print one JSON document instead of the table")
     arguments = parser.parse_args()
     try:
@@ -221,7 +255,8 @@ def main(program: str, description: str, published: str) -> int:
         videos = find_turntables(Path(arguments.videos))
         captions = None if arguments.captions is None else read_captions_of(arguments.captions, list(videos))
         inputs = None if arguments.inputs is None else _inputs_of(Path(arguments.inputs), list(videos))
-        document = score(videos, protocol, captions, inputs, str(choose_device(arguments.device)))
+        device = str(choose_device(arguments.device))
+        document = score(videos, protocol, captions, inputs, device, arguments.output)
         if arguments.output is not None:
             text = json.dumps(document, indent=1, allow_nan=False)
             write_atomically(make_folder(arguments.output) / "results.json", text.encode())

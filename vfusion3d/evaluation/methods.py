@@ -184,7 +184,7 @@ class MeshFolder:
     @property
     def identity(self) -> str:
         """Of the files' names, sizes and times."""
-        return _files_identity([*self.files.values()], self.up)
+        return files_identity([*self.files.values()], self.up)
 
     def predict(self, item: EvaluationItem) -> Prediction:
         """Draw the object's mesh.
@@ -242,7 +242,7 @@ class ImageFolder:
     @property
     def identity(self) -> str:
         """Of the files' names, sizes and times."""
-        return _files_identity([path for path in self.folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES])
+        return files_identity([path for path in self.folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES])
 
     def predict(self, item: EvaluationItem) -> Prediction:
         """Read the object's pictures.
@@ -282,7 +282,7 @@ class VideoFolder:
     @property
     def identity(self) -> str:
         """Of the files' names, sizes and times."""
-        return _files_identity([*self.files.values()])
+        return files_identity([*self.files.values()])
 
     def predict(self, item: EvaluationItem) -> Prediction:
         """Read the object's video.
@@ -337,7 +337,8 @@ class EntryPoint:
         return Prediction(torch.as_tensor(rgb).float(), None if opacity is None else torch.as_tensor(opacity).float())
 
 
-def _files_identity(files: Sequence[Path], *more: str) -> str:
+def files_identity(files: Sequence[Path], *more: str) -> str:
+    """SHA-256 over the files' names, sizes and times, and more."""
     facts = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(files)]
     return hashlib.sha256(repr((facts, more)).encode()).hexdigest()
 

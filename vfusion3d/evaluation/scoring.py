@@ -138,7 +138,7 @@ def evaluate(
     folder = None if output is None else make_folder(output / "objects")
     if output is not None:
         facts = {"protocol": protocol.hash, "method": method.description, "content": method.identity}
-        _claim(output, {**facts, "lpips": lpips is not None})
+        claim(output, {**facts, "lpips": lpips is not None})
     groups = {name: ALL if unseen is None else UNSEEN if name in unseen else SEEN for name in scenes}
     rows: dict[str, list[Row]] = {METHOD: [], WHITE: [], PASTED: []}
     seconds: dict[str, float] = {}
@@ -247,7 +247,7 @@ def environment() -> dict[str, str]:
     return {**found, "python": platform.python_version(), "device": device}
 
 
-def _claim(output: Path, facts: dict[str, Any]) -> None:
+def claim(output: Path, facts: dict[str, Any]) -> None:
     """Write what the folder's objects are of, or check it.
 
     Raises:
