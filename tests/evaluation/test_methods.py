@@ -96,6 +96,15 @@ def test_a_function_is_a_method(scenes, protocol, tmp_path, monkeypatch) -> None
     monkeypatch.setattr(sys, "path", ["", *sys.path])
     results = evaluate(EntryPoint("mine:reconstruct"), scenes, protocol)
     assert not results.failures and results.mean("psnr").value < results.mean("psnr", of="all white").value
+    (tmp_path / "theirs.py").write_text("def fail(image):\n    return 1 / 0\ndef nothing(image):\n    return None\n")
+    for name, message in (
+        ("theirs:fail", "theirs:fail failed on cat (ZeroDivisionError: division by zero)."),
+        (
+            "theirs:nothing",
+            "theirs:nothing failed on cat (AttributeError: 'NoneType' object has no attribute 'render').",
+        ),
+    ):
+        assert evaluate(EntryPoint(name), scenes, protocol).failures["cat"] == message  # scored, and the run goes on
     for name, message in (("mine", "must be module:function"), ("mine:other", "cannot be imported")):
         with pytest.raises(UsageError, match=message):
             EntryPoint(name)

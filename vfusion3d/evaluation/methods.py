@@ -331,10 +331,20 @@ class EntryPoint:
         return self.name
 
     def predict(self, item: EvaluationItem) -> Prediction:
-        """Call the function and render what it returns."""
-        found = self.function(Image.fromarray(straight_pixels(item.image)))
-        rgb, opacity = found.render(item.cameras, item.size, item.size)
-        return Prediction(torch.as_tensor(rgb).float(), None if opacity is None else torch.as_tensor(opacity).float())
+        """Call the function and render what it returns.
+
+        Raises:
+            UsageError: if it fails, whatever it raised.
+        """
+        try:
+            found = self.function(Image.fromarray(straight_pixels(item.image)))
+            rgb, opacity = found.render(item.cameras, item.size, item.size)
+            parts = [None if part is None else torch.as_tensor(part).float().cpu() for part in (rgb, opacity)]
+        except Exception as error:  # someone else's code
+            raise UsageError(f"{self.name} failed on {item.name} ({type(error).__name__}: {error}).") from error
+        if parts[0] is None:
+            raise UsageError(f"{self.name} rendered nothing of {item.name}.")
+        return Prediction(parts[0], parts[1])
 
 
 def files_identity(files: Sequence[Path], *more: str) -> str:
