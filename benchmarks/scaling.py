@@ -18,7 +18,7 @@ from typing import Any
 
 from vfusion3d.errors import MissingExtraError, UsageError, VFusion3DError
 from vfusion3d.evaluation import Results, compare
-from vfusion3d.evaluation.results import ALL, FIGURES, same_protocol
+from vfusion3d.evaluation.results import ALL, FIGURES, plain_interval, same_protocol, told_interval
 from vfusion3d.outputs import make_folder, write_atomically
 
 
@@ -29,7 +29,9 @@ def lines(results: list[Results], names: list[str], group: str | None) -> list[d
         row: dict[str, Any] = {"run": name, "figures": {f: vars(one.mean(f, group)) for f in FIGURES}, "changes": {}}
         if k:
             differences = compare(results[k - 1], one).differences
-            row["changes"] = {d.figure: d.interval._asdict() for d in differences if d.group == (group or ALL)}
+            groups = {d.group for d in differences}
+            wanted = group if group in groups else ALL  # results of one group have no others
+            row["changes"] = {d.figure: plain_interval(d.interval) for d in differences if d.group == wanted}
         found.append(row)
     return found
 
@@ -45,11 +47,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
             digits = 2 if name.endswith("psnr") else 3
             mean, change = row["figures"][name], row["changes"].get(name)
             cells.append("n/a" if mean["value"] is None else f"{mean['value']:.{digits}f}")
-            cells.append(
-                ""
-                if change is None
-                else f"{change['value']:+.{digits}f} [{change['low']:+.{digits}f}, {change['high']:+.{digits}f}]"
-            )
+            cells.append("" if change is None else told_interval(change, digits, "+"))
         text.append(f"| {row['run']} | " + " | ".join(cells) + " |")
     return "\n".join(text)
 
@@ -102,7 +100,13 @@ def main() -> int:
         if arguments.x is not None and (len(arguments.x) != len(arguments.results) or min(arguments.x) <= 0):
             raise UsageError(f"Option --x needs a positive number for each of {len(arguments.results)} results.")
         results = [Results.load(path) for path in arguments.results]
-        names = [Path(path).resolve().name for path in arguments.results]
+        folders = [Path(path).resolve().name for path in arguments.results]
+        names = folders if len(set(folders)) == len(folders) else list(arguments.results)
+        lacking = [
+            name for name, one in zip(names, results, strict=True) if not one.mean("psnr", arguments.group).objects
+        ]
+        if lacking:
+            raise UsageError(f"The results {lacking[0]} have no {arguments.group} objects; leave --group out.")
         same_protocol(results, names)
         rows = lines(results, names, arguments.group)
         output = make_folder(arguments.output)

@@ -129,6 +129,8 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=3, help="runs of which the fastest counts (3)")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
     arguments = parser.parse_args()
+    if arguments.repeats < 1:
+        parser.error("--repeats must be at least 1")
     results = {}
     try:
         if is_architecture(arguments.model):

@@ -7,7 +7,7 @@ Takes the options of gso.py for what is scored (--model or --predicted-meshes; t
 True meshes are centred and scaled into the unit sphere. Distances are in those units; the F-score counts points within
 --threshold. `none` compares as predicted; `scale` takes out the size, `similarity` size, place and turn: three
 different numbers, so all three are given. An object without a surface is a failure: F-score and consistency 0, and the
-distance of 2, the sphere's diameter.
+distance of 2, the sphere's diameter. --output keeps shapes.json.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from vfusion3d.errors import UsageError, VFusion3DError
 from vfusion3d.evaluation.command import build_parser, chosen_meshes, method_of
 from vfusion3d.evaluation.methods import MeshFolder, Reconstructor
 from vfusion3d.evaluation.protocol import Protocol
+from vfusion3d.evaluation.results import plain_interval, told_interval
 from vfusion3d.evaluation.scoring import item_of
 from vfusion3d.evaluation.targets import render_targets
 from vfusion3d.meshes import normalise, read_mesh
@@ -39,6 +40,8 @@ def measure(arguments: Any) -> dict[str, Any]:
     Raises:
         VFusion3DError: if something given cannot be used.
     """
+    if arguments.threshold <= 0:
+        raise UsageError(f"Option --threshold must be positive, but got {arguments.threshold:g}.")
     protocol, meshes = Protocol.load(arguments.protocol), chosen_meshes(arguments)
     method = method_of(arguments, protocol)
     if not isinstance(method, (Reconstructor, MeshFolder)):
@@ -58,7 +61,7 @@ def measure(arguments: Any) -> dict[str, Any]:
             rows.append({"object": name, "alignment": alignment, "failed": failed, **found})
     means = {
         alignment: {
-            figure: bootstrap_interval([row[figure] for row in rows if row["alignment"] == alignment])._asdict()
+            figure: plain_interval(bootstrap_interval([row[figure] for row in rows if row["alignment"] == alignment]))
             for figure in FIGURES
         }
         for alignment in arguments.alignments
@@ -83,7 +86,7 @@ def main() -> int:
     try:
         document = measure(arguments)
         if arguments.output is not None:
-            text = json.dumps(document, indent=1)
+            text = json.dumps(document, indent=1, allow_nan=False)
             write_atomically(make_folder(arguments.output) / "shapes.json", text.encode())
     except VFusion3DError as error:
         print(f"shapes.py: {error}", file=sys.stderr)
@@ -94,7 +97,7 @@ def main() -> int:
     print(f"{document['method']}, {document['objects']} objects, F-score within {arguments.threshold:g}\n")
     print("| alignment | Chamfer distance | F-score | normal consistency |\n| --- | ---: | ---: | ---: |")
     for alignment, figures in document["means"].items():
-        cells = [f"{f['value']:.3f} [{f['low']:.3f}, {f['high']:.3f}]" for f in figures.values()]
+        cells = [told_interval(figure, 3) for figure in figures.values()]
         print(f"| {alignment} | " + " | ".join(cells) + " |")
     if document["failures"]:
         first = next(iter(document["failures"].items()))

@@ -24,7 +24,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vfusion3d.data import ProceduralDataModule
+from vfusion3d.errors import VFusion3DError
 from vfusion3d.models import PRESETS
+from vfusion3d.pipelines import choose_device
 from vfusion3d.training import LossWeights, PatchSettings, ReconstructorTraining
 from vfusion3d.training.plan import RunSettings, estimate_cost, estimate_memory
 
@@ -121,10 +123,16 @@ def main() -> int:
     parser.add_argument("--compile", action="store_true", help="compile the transformers' layers")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
     arguments = parser.parse_args()
-    if torch.device(arguments.device).type == "cuda" and not torch.cuda.is_available():
-        print(f"training_step.py: the device {arguments.device} is not here; see --device.", file=sys.stderr)
+    if arguments.repeats < 1:
+        parser.error("--repeats must be at least 1")
+    if min(arguments.batches) < 1:
+        parser.error("--batches must be at least 1")
+    try:
+        choose_device(arguments.device)
+        found = rows(arguments)
+    except VFusion3DError as error:
+        print(f"training_step.py: {error}", file=sys.stderr)
         return 2
-    found = rows(arguments)
     name = torch.cuda.get_device_name() if torch.device(arguments.device).type == "cuda" else platform.processor()
     if arguments.json:
         print(json.dumps({"device": name, "torch": torch.__version__, "preset": arguments.preset, "rows": found}))

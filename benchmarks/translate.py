@@ -15,7 +15,7 @@ import math
 import sys
 from typing import Any
 
-from vfusion3d.errors import VFusion3DError
+from vfusion3d.errors import UsageError, VFusion3DError
 from vfusion3d.evaluation.command import build_parser, run
 from vfusion3d.evaluation.results import FIGURES, METHOD, Results
 from vfusion3d.evaluation.scoring import WHITE
@@ -41,13 +41,14 @@ def main() -> int:
     parser = build_parser("translate.py", __doc__, PROTOCOLS[0])
     parser.add_argument("--protocols", nargs="+", default=PROTOCOLS, help=f"(default: {' '.join(PROTOCOLS)})")
     arguments = parser.parse_args()
-    arguments.output = None
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     try:
+        if arguments.output is not None or arguments.protocol != PROTOCOLS[0]:
+            raise UsageError("It takes --protocols, and neither --protocol nor --output.")
         for name in arguments.protocols:
             arguments.protocol = name
             results = run(arguments)
-            rows[results.protocol.name] = line(results)
+            rows[name] = line(results)
     except VFusion3DError as error:
         print(f"translate.py: {error}", file=sys.stderr)
         return 2

@@ -57,7 +57,7 @@ def test_gso_twice_the_same_and_all_that_follows(work: Path, call: Callable[...,
         shown = capsys.readouterr().out
     one, two = (json.loads(text) for text in runs)
     assert one["rows"] == two["rows"] and one["means"] == two["means"]  # to the last digit
-    assert "| 1 unseen objects |" in shown and "| 1 seen objects |" in shown and "floor: all white" in shown
+    assert "| 1 unseen object |" in shown and "| 1 seen object |" in shown and "floor: all white" in shown
     assert "LPIPS: n/a" in shown and "gso-orbit" not in shown.splitlines()[0]
 
     true = ["--predicted-meshes", str(work / "meshes"), "--predicted-scale", "fit", "--predicted-lighting", "lambert"]
@@ -68,7 +68,7 @@ def test_gso_twice_the_same_and_all_that_follows(work: Path, call: Callable[...,
     capsys.readouterr()
 
     assert call("translate.py", *usual, *model, "--protocols", str(work / "small.yaml"), "--json") == 0
-    line = json.loads(capsys.readouterr().out)["protocols"]["small"]
+    line = json.loads(capsys.readouterr().out)["protocols"][str(work / "small.yaml")]
     assert line["hash"] == one["protocol_hash"] and line["pooled_psnr"] < line["psnr"]
 
     pytest.importorskip("matplotlib")
@@ -78,12 +78,16 @@ def test_gso_twice_the_same_and_all_that_follows(work: Path, call: Callable[...,
     assert [row["run"] for row in rows] == ["meshed", "one", "true"] and rows[2]["changes"]["psnr"]["low"] > 0
     assert {path.name for path in (work / "scaling").iterdir()} == {"scaling.png", "scaling.md", "scaling.json"}
     for options, message in (
+        ([*folders[1:2], *folders[1:2], "--group", "seen"], None),
+        ([*folders, "--group", "unseen"], "have no unseen objects"),
         (folders[:1], "Name at least two results"),
         ([*folders, "--x", "1"], "needs a positive number for each of 3"),
         ([folders[0], str(work)], "There are no results"),
     ):
-        assert call("scaling.py", *options, "--output", str(work / "scaling")) == 2
-        assert message in capsys.readouterr().err
+        code = call("scaling.py", *options, "--output", str(work / "scaling"))
+        assert code == (0 if message is None else 2) and (message or "") in capsys.readouterr().err
+    assert call("translate.py", *usual, *model, "--output", str(work / "none")) == 2
+    assert "neither --protocol nor --output" in capsys.readouterr().err
 
 
 def test_shapes_of_true_meshes_and_of_a_checkpoint(work: Path, call: Callable[..., int], capsys: Any) -> None:

@@ -39,4 +39,4 @@ def test_rows_of_both_modes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_no_such_device(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, "--device", "cuda") == 2
-    assert "the device cuda is not here" in capsys.readouterr().err
+    assert "Device 'cuda' is not available" in capsys.readouterr().err

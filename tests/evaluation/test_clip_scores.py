@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.engine.tiny_language import write_clip
 from vfusion3d.errors import UsageError
-from vfusion3d.evaluation.clip_scores import ClipProtocol, find_turntables, frames_of, score
+from vfusion3d.evaluation.clip_scores import ClipProtocol, find_turntables, frames_of, score, table
 
 SIZE = 32
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -47,6 +47,21 @@ def test_frames_are_evenly_spaced(videos, model) -> None:
     assert frames.shape == (3, 3, SIZE, SIZE)
     red = frames[:, 0].mean((-1, -2)).tolist()  # frames 0, 4 and 8
     assert red == pytest.approx([250 / 255, 125 / 255, 83 / 255], abs=0.03)
+
+
+def test_frames_go_all_the_way_round(tmp_path, model) -> None:
+    """Of 15 frames eight are 0, 1, 3, 5, 7, 9, 11 and 13, not the first half."""
+    frames = np.stack([np.full((SIZE, SIZE, 3), 10 * k, np.uint8) for k in range(15)])
+    iio.imwrite(tmp_path / "grey.gif", frames)
+    found = frames_of(tmp_path / "grey.gif", small(model, views=8))[:, 0].mean((-1, -2)) * 25.5
+    assert found.round().tolist() == [0, 1, 3, 5, 7, 9, 11, 13]
+
+
+def test_one_object_has_no_interval(videos, model) -> None:
+    found = dict(list(find_turntables(videos).items())[:1])
+    document = score(found, small(model), {name: name for name in found})
+    mean = json.loads(json.dumps(document, allow_nan=False))["means"][model]["clip_text"]
+    assert mean["value"] is not None and mean["low"] is None and "nan" not in table(document, "clip-text")
 
 
 def test_scores_are_cosines_averaged_over_frames(videos, model, tmp_path) -> None:
@@ -130,6 +145,6 @@ def test_the_scripts(script, videos, model, tmp_path, monkeypatch, capsys) -> No
 
 
 def test_bad_protocols(model) -> None:
-    for changes in ({"views": 0}, {"models": ()}, {"template": "a picture"}):
+    for changes in ({"views": 0}, {"models": ()}, {"models": "one"}, {"template": "a picture"}, {"template": "{} {x}"}):
         with pytest.raises(UsageError, match="A CLIP protocol needs"):
             small(model, **changes)

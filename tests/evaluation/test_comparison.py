@@ -18,7 +18,7 @@ from vfusion3d.metrics.intervals import bootstrap_interval
 def results(protocol: Protocol, shift: float = 0.0, objects: int = 12, method: str = "method A") -> Results:
     """Objects of very different difficulty, all of them shifted alike but for a little noise."""
     rng = np.random.default_rng(0)
-    levels, noise = rng.uniform(10, 30, objects), np.random.default_rng(1).normal(0, 0.1, (objects, 3))
+    levels, noise = rng.uniform(10, 30, objects), np.random.default_rng(1).normal(0, 0.1, (objects, protocol.views))
     rows = [
         {
             "object": f"object {k}",
@@ -33,9 +33,10 @@ def results(protocol: Protocol, shift: float = 0.0, objects: int = 12, method: s
             "lpips": 0.3 - shift / 10,
         }
         for k in range(objects)
-        for view in (1, 2, 3)
+        for view in protocol.scored
     ]
-    return Results(protocol, method, {"method": rows, "all white": [{**row, "psnr": 9.0} for row in rows]})
+    both = {"method": rows, "all white": [{**row, "psnr": 9.0} for row in rows]}
+    return Results(protocol, method, both, {row["object"]: "truth" for row in rows})
 
 
 def test_pairs_see_what_means_do_not(protocol) -> None:
@@ -76,6 +77,24 @@ def test_protocols_do_not_mix(protocol) -> None:
         compare(results(protocol), dataclasses.replace(empty, rows={"method": renamed}))
 
 
+def test_other_true_views_are_not_paired(protocol) -> None:
+    a = results(protocol)
+    with pytest.raises(UsageError, match=r"The true views of object 3 are not the same in A and B \(1 objects\)"):
+        compare(a, dataclasses.replace(a, truths={**a.truths, "object 3": "turned"}))
+
+
+def test_what_pairs_leave_out_is_said(protocol) -> None:
+    less = results(protocol, objects=10)
+    less.rows["method"][0]["failed"] = "no mesh"
+    assert compare(results(protocol), less).left_out() == ["2 objects are in A alone.", "1 objects failed in B."]
+
+
+def test_one_object_has_no_interval(protocol) -> None:
+    comparison = compare(results(protocol, objects=1), results(protocol, 1.0, objects=1))
+    assert json.loads(json.dumps(comparison.to_dict(), allow_nan=False))["differences"][0]["interval"]["low"] is None
+    assert "nan" not in comparison.table()
+
+
 def test_the_command(protocol, tmp_path, capsys) -> None:
     for name, shift in (("one", 0.0), ("two", 1.0)):
         (tmp_path / name).mkdir()
@@ -101,8 +120,10 @@ def test_the_command(protocol, tmp_path, capsys) -> None:
         (lambda text: "[]", "cannot be used"),
         (lambda text: text.replace('"fov": null', '"fov": 30.0'), "one of them was changed"),
         (lambda text: text.replace('"view": 1', '"vie": 1'), "rows that are not whole"),
+        (lambda text: text.replace('"view": 1', '"view": 2'), "rows that are not whole"),
+        (lambda text: text.replace('"iou": 0.5', '"iou": NaN'), "rows that are not whole"),
     ],
-    ids=["cut", "another document", "protocol changed", "row without view"],
+    ids=["cut", "another document", "protocol changed", "row without view", "a view twice", "no number"],
 )
 def test_damaged_results_are_refused(protocol, tmp_path, capsys, damage, message) -> None:
     path = tmp_path / "results.json"

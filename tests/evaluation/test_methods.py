@@ -8,11 +8,14 @@ import sys
 import imageio.v3 as iio
 import numpy as np
 import pytest
+from PIL import Image
 
 from vfusion3d.alpha import pixels_over_white
 from vfusion3d.errors import MeshError, UsageError
 from vfusion3d.evaluation import EntryPoint, ImageFolder, MeshFolder, VideoFolder, evaluate, render_targets
+from vfusion3d.evaluation.scoring import truth_of
 from vfusion3d.meshes import write_mesh
+from vfusion3d.metrics import mask_iou, masks_on_white
 from vfusion3d.rendering.isosurface import SurfaceMesh
 
 from .conftest import SIZE, VIEWS
@@ -37,7 +40,33 @@ def test_scene_folders_are_pictures_too(scenes, protocol) -> None:
 def test_pictures_without_alpha_have_masks_from_white(scenes, renders, protocol) -> None:
     results = evaluate(ImageFolder(renders(scenes, alpha=False), VIEWS), scenes, protocol)
     assert results.mean("psnr").value > 45
-    assert 0.6 < results.mean("iou").value < 1  # pixels on an edge are not white, and count as the object
+    for name, scene in scenes.items():  # pixels on an edge are not white, and count as the object
+        truth = truth_of(scene)
+        wanted = mask_iou(masks_on_white(truth.rgb)[1:, None].float(), truth.mask[1:])
+        found = [row["iou"] for row in results.rows["method"] if row["object"] == name]
+        assert found == pytest.approx(wanted.tolist(), abs=0.02)
+
+
+def test_one_missing_view_is_not_taken_for_the_input(scenes, renders, protocol) -> None:
+    folder = renders(scenes)
+    (folder / "cat" / "2.png").unlink()
+    (folder / "dog" / "0.png").unlink()  # the input, which is not scored
+    results = evaluate(ImageFolder(folder, VIEWS), scenes, protocol)
+    assert list(results.failures) == ["cat"] and results.per_object("psnr")["dog"] == 100
+
+
+def test_alpha_of_some_pictures_and_of_palettes_is_kept(scenes, renders, protocol) -> None:
+    folder = renders(scenes)
+    with Image.open(folder / "cat" / "1.png") as picture:
+        white = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    white.save(folder / "cat" / "1.png")
+    hole = Image.new("P", (SIZE, SIZE), 0)
+    hole.info["transparency"] = 0
+    hole.save(folder / "dog" / "1.png", transparency=0)
+    results = evaluate(ImageFolder(folder, VIEWS), scenes, protocol)
+    assert results.per_object("psnr")["cat"] > 45
+    empty = [row["psnr"] for row in results.rows["all white"] if (row["object"], row["view"]) == ("dog", 1)]
+    assert [row["psnr"] for row in results.rows["method"] if (row["object"], row["view"]) == ("dog", 1)] == empty
 
 
 def test_true_videos_are_nearly_perfect(scenes, protocol, tmp_path) -> None:
@@ -57,7 +86,7 @@ def test_pictures_of_the_wrong_kind_fail_with_a_sentence(scenes, renders, protoc
     for path in (folder / "dog").glob("*.png"):
         path.unlink()
     results = evaluate(ImageFolder(folder, VIEWS), scenes, protocol)
-    assert "cat has 2 views, but the protocol has 4, 3 of them scored" in results.failures["cat"]
+    assert "cat has 2 views, but the protocol has 4; render all of them." in results.failures["cat"]
     assert "There are no pictures of object dog in" in results.failures["dog"]
     assert "jar" not in results.failures
     white = {name: value for name, value in results.per_object("psnr", of="all white").items() if name != "jar"}
@@ -155,6 +184,13 @@ def test_true_views_are_kept_by_what_they_show(meshes, protocol, tmp_path) -> No
     assert place(elevation=30) != first != place(resolution=32)
     write_mesh(surface(29.0), meshes / "block.glb")
     assert place() != first
+    write_mesh(surface(29.0), meshes / "block.obj")
+    places = []
+    for _ in range(2):  # what an OBJ file shows is in other files, too
+        targets = render_targets(protocol, {"block": meshes / "block.obj"}, tmp_path / "cache", workers=1)
+        places.append(targets["block"].folder)
+        (meshes / "paint.mtl").write_text("newmtl paint")
+    assert places[0] != places[1]
 
 
 def test_true_views_are_never_left_out(meshes, protocol, tmp_path) -> None:

@@ -38,6 +38,7 @@ def test_the_hash_is_of_everything_that_decides_a_figure(protocol: Protocol) -> 
     }  # fmt: skip
     hashes = {protocol.hash, *(dataclasses.replace(protocol, **{key: value}).hash for key, value in changes.items())}
     assert len(hashes) == 1 + len(changes)
+    assert dataclasses.replace(protocol, elevation=20.0).hash == protocol.hash  # one number, however it is written
     words = dataclasses.replace(protocol, description="other words", sources=("elsewhere",))
     assert words.hash == protocol.hash
     assert {field.name for field in dataclasses.fields(protocol)} == {
@@ -52,7 +53,7 @@ def test_the_hash_is_of_everything_that_decides_a_figure(protocol: Protocol) -> 
 def test_a_list_of_objects_is_hashed_by_its_names(protocol: Protocol, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("vfusion3d.evaluation.protocol.FOLDER", tmp_path)
     (tmp_path / "one.txt").write_text("cat\ndog\n")
-    (tmp_path / "two.txt").write_text("dog cat")
+    (tmp_path / "two.txt").write_text("dog\n\ncat\n")
     one, two, less = (
         dataclasses.replace(protocol, **{key: name})
         for key, name in (("objects", "one.txt"), ("objects", "two.txt"), ("leave_out", "one.txt"))
@@ -87,6 +88,12 @@ def test_996_of_googles_1030_scans() -> None:
         ("- 1\n", "must be a mapping"),
         ("a: [", "cannot be read"),
         ("{name: x, description: y, layout: circle, views: 4, resolution: 32}", "`layout` must be one of"),
+        ("{name: x, description: y, layout: orbit, views: 16.5, resolution: 32}", "`views` is of the wrong kind: 16.5"),
+        (
+            "{name: x, description: y, layout: orbit, views: 4, resolution: 32, count_input: 'no'}",
+            "`count_input` is of",
+        ),
+        ("{name: x, description: y, layout: orbit, views: 4, resolution: 32, objects: 5}", "`objects` is of the wrong"),
         ("{name: x, description: y, layout: orbit, views: 1, resolution: 32}", "at least 2 `views`"),
         (
             "{name: x, description: y, layout: orbit, views: 4, resolution: 32, lpips: squeeze}",

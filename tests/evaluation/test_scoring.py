@@ -12,7 +12,8 @@ from vfusion3d import TriplaneReconstructor
 from vfusion3d.cameras import orbit
 from vfusion3d.errors import UsageError
 from vfusion3d.evaluation import ImageFolder, Prediction, Protocol, Reconstructor, evaluate
-from vfusion3d.evaluation.scoring import Truth, azimuths_from, magnified, score_views, truth_of
+from vfusion3d.evaluation.scoring import Truth, azimuths_from, magnified, score_views, scored_part, truth_of
+from vfusion3d.metrics import masks_on_white
 
 from .conftest import SIZE, VIEWS, scene_of
 
@@ -166,6 +167,34 @@ def test_what_is_scored_is_known_by_its_content(scenes, renders, tmp_path) -> No
     pictures = ImageFolder(folder, VIEWS).identity
     (folder / "cat" / "0.png").write_bytes((folder / "cat" / "1.png").read_bytes())
     assert ImageFolder(folder, VIEWS).identity != pictures
+
+
+def test_what_was_kept_is_gone_on_with_only_where_it_still_holds(scenes, protocol, tmp_path) -> None:
+    method, out = Given(true(scenes)), tmp_path / "out"
+    first = evaluate(method, scenes, protocol, out)
+    (out / "objects" / "cat.json").write_text('{"truth": ')  # cut short
+    other = {**scenes, "dog": scene_of(tmp_path / "other", 7, orbit(VIEWS, 0.35))}  # another mesh of that name
+    method.asked.clear()
+    again = evaluate(method, other, protocol, out, unseen={"cat"}, seen={"dog", "jar"})
+    assert method.asked == ["cat", "dog"]
+    assert again.truths["dog"] != first.truths["dog"] and again.truths["jar"] == first.truths["jar"]
+    # Groups and the floor that needs them are of this call, whatever an earlier one kept.
+    assert again.groups == ["unseen", "seen"] and len(again.rows["nearest seen object"]) == 9
+    assert first.groups == ["all"] and "nearest seen object" not in first.rows
+    unknown = evaluate(method, scenes, protocol, unseen={"cat"}, seen={"dog"})
+    assert {row["object"]: row["group"] for row in unknown.rows["method"]}["jar"] == "unknown"
+    (out / "run.json").write_text("{")
+    with pytest.raises(UsageError, match="cannot be read"):
+        evaluate(method, scenes, protocol, out)
+
+
+def test_without_opacity_each_view_has_the_mask_of_its_own_picture(scenes, protocol) -> None:
+    """Three views: masks of a missing dimension would be spread over the others' without a word."""
+    truth = scored_part(truth_of(scenes["jar"]), protocol)
+    masks = masks_on_white(truth.rgb)[:, None].float()
+    assert score_views(Prediction(truth.rgb), truth, protocol) == score_views(
+        Prediction(truth.rgb, masks), truth, protocol
+    )
 
 
 def test_lpips_is_a_column_where_there_is_a_network(scenes, protocol) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import io
 import json
 import os
 import sys
@@ -31,6 +32,7 @@ from vfusion3d.evaluation.methods import (
 )
 from vfusion3d.evaluation.protocol import hash_of, read_fields
 from vfusion3d.evaluation.published import published_rows
+from vfusion3d.evaluation.results import plain_interval, told_interval
 from vfusion3d.evaluation.scoring import claim, environment
 from vfusion3d.metrics.intervals import bootstrap_interval
 from vfusion3d.outputs import make_folder, write_atomically
@@ -59,10 +61,11 @@ class ClipProtocol:
     """Where the numbers come from; not hashed."""
 
     def __post_init__(self) -> None:
-        if self.views < 1 or self.resolution < 8 or not self.models or "{}" not in self.template:
+        fits = isinstance(self.models, tuple) and self.template.replace("{}", "").count("{") == 0
+        if not fits or self.views < 1 or self.resolution < 8 or not self.models or "{}" not in self.template:
             raise UsageError(
-                "A CLIP protocol needs `views` >= 1, `resolution` >= 8, at least one of `models` and a `template` with "
-                "{} in it."
+                "A CLIP protocol needs `views` >= 1, `resolution` >= 8, a list of at least one of `models` and a "
+                "`template` with {} in it."
             )
 
     @property
@@ -93,12 +96,11 @@ def frames_of(path: Path, protocol: ClipProtocol) -> Tensor:
     if path.is_dir():
         files = sorted((p for p in path.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES), key=natural_order)
         frames = [_on_white(file) for file in files]
-        chosen = range(len(frames))
+        chosen = list(range(len(frames)))
     else:
         frames = read_frames(path)
-        chosen = range(0)
-        if len(frames) >= protocol.views:
-            chosen = range(0, len(frames) - len(frames) % protocol.views, len(frames) // protocol.views)
+        enough = len(frames) >= protocol.views
+        chosen = [k * len(frames) // protocol.views for k in range(protocol.views)] if enough else []
     if not chosen:
         raise InputImageError(f"{path} has {len(frames)} frames, but the protocol needs {protocol.views}.")
     for frame in frames:
@@ -107,7 +109,7 @@ def frames_of(path: Path, protocol: ClipProtocol) -> Tensor:
                 f"{path} has frames of {frame.shape[1]} x {frame.shape[0]} pixels, but the protocol's are "
                 f"{protocol.resolution} x {protocol.resolution}; render them in that size."
             )
-    stacked = np.stack([frames[k] for k in chosen][: protocol.views if not path.is_dir() else None])
+    stacked = np.stack([frames[k] for k in chosen])
     return torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 255
 
 
@@ -124,10 +126,10 @@ def read_captions_of(path: str | os.PathLike[str], names: Sequence[str]) -> dict
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"The captions {file} cannot be read ({error}).") from error
     if file.suffix.lower() == ".csv":
-        rows = list(csv.DictReader(text.splitlines()))
+        rows = list(csv.DictReader(io.StringIO(text)))
         if rows and not {"name", "caption"} <= rows[0].keys():
             raise UsageError(f"The captions {file} need the columns name and caption, but have {', '.join(rows[0])}.")
-        captions = {row["name"]: row["caption"] for row in rows}
+        captions = {row["name"]: row["caption"] for row in rows if row["caption"]}
     else:
         captions = {line.strip(): line.strip() for line in text.splitlines() if line.strip()}
     missing = [name for name in names if name not in captions]
@@ -193,7 +195,7 @@ def score(
         means[model] = {}
         for figure, there in ((TEXT, captions is not None), (PICTURE, sources is not None)):
             values = [float(np.mean(row[figure])) for row in rows if row["model"] == model] if there else []
-            means[model][figure] = bootstrap_interval(values)._asdict() if values else None
+            means[model][figure] = plain_interval(bootstrap_interval(values)) if values else None
     return {
         "protocol": dataclasses.asdict(protocol),
         "protocol_hash": protocol.hash,
@@ -282,7 +284,7 @@ def table(document: Mapping[str, Any], published: str) -> str:
         cells = []
         for figure in (TEXT, PICTURE):
             mean = figures[figure]
-            cells.append("n/a" if mean is None else f"{mean['value']:.3f} [{mean['low']:.3f}, {mean['high']:.3f}]")
+            cells.append("n/a" if mean is None else told_interval(mean, 3))
         lines.append(f"| {model} | {' | '.join(cells)} |")
     lines += ["", *(f"{model}: n/a. {reason}" for model, reason in document["missing_weights"].items())]
     if document["failures"]:

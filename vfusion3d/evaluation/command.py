@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from vfusion3d.data.held_out import excluded_names
 from vfusion3d.errors import CheckpointError, MissingWeightsError, UsageError, VFusion3DError
@@ -17,6 +20,8 @@ from vfusion3d.evaluation.results import RESULTS, Results
 from vfusion3d.evaluation.scoring import Lpips, evaluate
 from vfusion3d.evaluation.targets import default_cache, render_targets
 from vfusion3d.meshes.files import find_meshes
+from vfusion3d.models.checkpoints import held_out_names, training_names
+from vfusion3d.outputs import make_folder
 
 
 def build_parser(program: str, description: str, protocol: str) -> argparse.ArgumentParser:
@@ -43,8 +48,8 @@ def build_parser(program: str, description: str, protocol: str) -> argparse.Argu
         "mesh with vertex colours, which is another number (volume)")  # fmt: skip
     add("--exact", action="store_true", help="render checkpoints without skipping empty space")
     add("--up", choices=["y", "z"], default="y", help="up axis of the true meshes (y)")
-    add("--unseen", metavar="FILE", help="names of objects the method never saw, one per line, scored apart from the "
-        "others; of the shipped checkpoint it is known")  # fmt: skip
+    add("--unseen", metavar="FILE", help="names of objects the method never saw, one per line; all others then count "
+        "as seen. Of the shipped checkpoint both are known, and other objects are a group of their own")  # fmt: skip
     add("--limit", type=int, metavar="N", help="only the first N objects by name")
     add("--output", type=Path, metavar="DIR", help=f"keeps {RESULTS} and a picture per object; a run that was cut off "
         "goes on there")  # fmt: skip
@@ -81,23 +86,23 @@ def method_of(arguments: argparse.Namespace, protocol: Protocol) -> Method:
     return Reconstructor(arguments.model or "nano", device, not arguments.exact, arguments.render)
 
 
-def unseen_of(arguments: argparse.Namespace) -> set[str] | None:
-    """Names that were never trained on, if they are known.
+def known_objects(arguments: argparse.Namespace) -> tuple[set[str] | None, set[str] | None]:
+    """Names that were never trained on, and names that were; None where that is not known.
 
     Raises:
-        UsageError: if the list cannot be read.
+        UsageError: if the list of --unseen cannot be read.
     """
-    from vfusion3d.models.checkpoints import held_out_names
-
     if arguments.unseen is not None:
-        return excluded_names(arguments.unseen)
+        return excluded_names(arguments.unseen), None
     others = (arguments.predicted_meshes, arguments.predicted_images, arguments.predicted_videos, arguments.entry)
     if any(other is not None for other in others):
-        return None
+        return None, None
+    model = arguments.model or "nano"
     try:
-        return set(held_out_names(arguments.model or "nano"))
+        unseen = set(held_out_names(model))
     except CheckpointError:
-        return None
+        return None, None
+    return unseen, training_names(model)
 
 
 def lpips_of(protocol: Protocol, weights: str | None) -> Lpips | None:
@@ -112,7 +117,13 @@ def lpips_of(protocol: Protocol, weights: str | None) -> Lpips | None:
         network = LpipsNetwork(protocol.lpips, weights)
     except MissingWeightsError:
         return None
-    return lambda prediction, target: lpips_distance(prediction, target, network)
+
+    def distance(prediction: Tensor, target: Tensor) -> Tensor:
+        return lpips_distance(prediction, target, network)
+
+    content = b"" if weights is None else Path(weights).read_bytes()
+    distance.identity = f"{protocol.lpips} {hashlib.sha256(content).hexdigest()}"  # type: ignore[attr-defined]
+    return distance
 
 
 def chosen_meshes(arguments: argparse.Namespace) -> dict[str, Path]:
@@ -134,9 +145,11 @@ def run(arguments: argparse.Namespace) -> Results:
     """
     protocol, meshes = Protocol.load(arguments.protocol), chosen_meshes(arguments)
     method = method_of(arguments, protocol)  # before minutes of rendering
-    lpips, unseen = lpips_of(protocol, arguments.lpips_weights), unseen_of(arguments)
+    lpips, (unseen, seen) = lpips_of(protocol, arguments.lpips_weights), known_objects(arguments)
+    if arguments.output is not None:
+        make_folder(arguments.output)
     scenes = render_targets(protocol, meshes, arguments.cache, arguments.up, arguments.workers)
-    results = evaluate(method, scenes, protocol, arguments.output, unseen, lpips)
+    results = evaluate(method, scenes, protocol, arguments.output, unseen, lpips, seen)
     if arguments.output is not None:
         results.save(arguments.output / RESULTS)
     return results

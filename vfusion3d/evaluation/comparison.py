@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from vfusion3d.errors import MissingExtraError, UsageError
-from vfusion3d.evaluation.results import ALL, FIGURES, LOWER_IS_BETTER, Results, same_protocol
+from vfusion3d.evaluation.results import (
+    ALL,
+    FIGURES,
+    LOWER_IS_BETTER,
+    Results,
+    plain_interval,
+    same_protocol,
+    told_interval,
+)
 from vfusion3d.metrics.intervals import Interval, bootstrap_interval
 
 _EXTREMES = 4
@@ -77,12 +85,24 @@ class Comparison:
         ]
         for d in self.differences:
             digits = 2 if d.figure.endswith("psnr") else 3
-            change = f"{d.interval.value:+.{digits}f} [{d.interval.low:+.{digits}f}, {d.interval.high:+.{digits}f}]"
+            change = told_interval(plain_interval(d.interval), digits, "+")
             change = f"**{change}**" if d.decided else change
             group = f"{d.objects} {d.group if d.group != ALL else ''}".rstrip()
             means = f"{d.a:.{digits}f} | {d.b:.{digits}f}"
             lines.append(f"| {group} | {d.figure.replace('_', ' ')} | {means} | {change} | {d.better} |")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.left_out()])
+
+    def left_out(self) -> list[str]:
+        """What the pairs do not show: objects of one side alone, and failures, which count as empty pictures."""
+        one, two = self.a.per_object("psnr").keys(), self.b.per_object("psnr").keys()
+        facts = [
+            (len(one - two), f"objects are in {self.names[0]} alone"),
+            (len(two - one), f"objects are in {self.names[1]} alone"),
+        ]
+        facts += [
+            (len(r.failures), f"objects failed in {n}") for r, n in zip((self.a, self.b), self.names, strict=True)
+        ]
+        return [f"{count} {what}." for count, what in facts if count]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -93,8 +113,9 @@ class Comparison:
             "protocol": self.a.protocol.name,
             "protocol_hash": self.a.protocol.hash,
             "differences": [
-                {**vars(d), "interval": d.interval._asdict(), "decided": d.decided} for d in self.differences
+                {**vars(d), "interval": plain_interval(d.interval), "decided": d.decided} for d in self.differences
             ],
+            "left_out": self.left_out(),
             "worst": worst,
             "best": best,
         }
@@ -114,6 +135,12 @@ def compare(a: Results, b: Results, names: tuple[str, str] = ("A", "B")) -> Comp
     shared = a.per_object("psnr").keys() & b.per_object("psnr").keys()
     if not shared:
         raise UsageError(f"{names[0]} and {names[1]} share no object, so there is nothing to compare.")
+    others = sorted(name for name in shared if a.truths.get(name) != b.truths.get(name))
+    if others:
+        raise UsageError(
+            f"The true views of {others[0]} are not the same in {names[0]} and {names[1]} ({len(others)} objects): "
+            "other meshes, or another up axis; score both on the same ones."
+        )
     found = []
     groups = [*a.groups, None] if a.groups == b.groups and len(a.groups) > 1 else [None]
     for group in groups:
@@ -190,11 +217,14 @@ def page(comparison: Comparison, folders: Sequence[Path | None], plots: Sequence
         return f'<img src="data:image/png;base64,{data}" alt="{html.escape(path.name)}">'
 
     said, *lines = comparison.table().splitlines()
-    rows = [
-        [_html_cell(cell) for cell in line.strip("| ").split(" | ")] for line in lines if line and "---" not in line
-    ]
+    told = [line for line in lines if line.startswith("|") and "---" not in line]
+    rows = [[_html_cell(cell) for cell in line.strip("| ").split(" | ")] for line in told]
     cells = ["".join(f"<td>{cell}" for cell in row) for row in rows]
-    parts = [f"<p>{html.escape(said)}</p><table>{''.join(f'<tr>{row}' for row in cells)}</table>", *map(picture, plots)]
+    parts = [
+        f"<p>{html.escape(said)}</p><table>{''.join(f'<tr>{row}' for row in cells)}</table>",
+        f"<p>{html.escape(' '.join(comparison.left_out()))}</p>",
+        *map(picture, plots),
+    ]
     for title, names in zip(("B worst", "B best"), comparison.extremes(), strict=True):
         parts.append(f"<h2>{title} against A, by PSNR</h2>")
         for name in names:

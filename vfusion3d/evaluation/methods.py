@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from vfusion3d.alpha import straight_pixels
 from vfusion3d.cameras import Cameras
 from vfusion3d.errors import InputImageError, MeshError, UsageError
 from vfusion3d.meshes import Mesh, VtkRenderer, read_mesh, write_mesh
+from vfusion3d.meshes.files import files_of
 from vfusion3d.meshes.normalisation import normalise
 from vfusion3d.meshes.readers import MESH_SUFFIXES, UpAxis
 from vfusion3d.models import TriplaneReconstructor, Triplanes
@@ -115,7 +117,7 @@ class Reconstructor:
     @property
     def description(self) -> str:
         """The checkpoint, and how it is rendered."""
-        return f"checkpoint {self.name}, {self.render} renders"
+        return f"checkpoint {self.name}, {self.render} renders{'' if self.skip_empty else ', exact'}"
 
     @property
     def identity(self) -> str:
@@ -184,7 +186,7 @@ class MeshFolder:
     @property
     def identity(self) -> str:
         """Of the files' names, sizes and times."""
-        return files_identity([*self.files.values()], self.up)
+        return files_identity([file for path in self.files.values() for file in files_of(path)], self.up)
 
     def predict(self, item: EvaluationItem) -> Prediction:
         """Draw the object's mesh.
@@ -222,7 +224,7 @@ class MeshFolder:
 class ImageFolder:
     """Folders named as the objects, each with one picture per view of the protocol, in order.
 
-    A folder holds either all views of the protocol or, where the input is not scored, only the scored ones.
+    A folder holds all views of the protocol, the input's too, or those that are scored, named by their numbers.
 
     Args:
         folder: The folder of folders.
@@ -258,7 +260,11 @@ class ImageFolder:
         )
         if not files:
             raise InputImageError(f"There are no pictures of object {item.name} in {folder}; add them.")
-        chosen = _chosen(files, item, self.views, str(folder))
+        numbers = {int(path.stem) if path.stem.isdecimal() else -1: path for path in files}
+        if set(item.views) == numbers.keys():  # the input, which is not scored, was left out
+            chosen = [numbers[view] for view in item.views]
+        else:
+            chosen = _chosen(files, item, self.views, str(folder))
         return _prediction([_read(path) for path in chosen], item, str(folder))
 
 
@@ -307,8 +313,6 @@ class EntryPoint:
     """
 
     def __init__(self, name: str) -> None:
-        import sys
-
         module, colon, function = name.partition(":")
         if not colon:
             raise UsageError(f"Entry point {name!r} must be module:function.")
@@ -316,8 +320,8 @@ class EntryPoint:
             sys.path.insert(0, "")
         try:
             self.function: Callable[[Image.Image], Any] = getattr(importlib.import_module(module), function)
-        except (ImportError, AttributeError) as error:
-            raise UsageError(f"Entry point {name!r} cannot be imported: {error}.") from error
+        except Exception as error:  # someone else's code
+            raise UsageError(f"Entry point {name!r} cannot be imported ({type(error).__name__}: {error}).") from error
         self.name = name
 
     @property
@@ -327,8 +331,10 @@ class EntryPoint:
 
     @property
     def identity(self) -> str:
-        """The function's name: what it does is not known."""
-        return self.name
+        """Of the function's name and its module's source; what that imports is not known."""
+        file = getattr(sys.modules[self.function.__module__], "__file__", None)
+        source = b"" if file is None else Path(file).read_bytes()
+        return hashlib.sha256(self.name.encode() + source).hexdigest()
 
     def predict(self, item: EvaluationItem) -> Prediction:
         """Call the function and render what it returns.
@@ -339,7 +345,7 @@ class EntryPoint:
         try:
             found = self.function(Image.fromarray(straight_pixels(item.image)))
             rgb, opacity = found.render(item.cameras, item.size, item.size)
-            parts = [None if part is None else torch.as_tensor(part).float().cpu() for part in (rgb, opacity)]
+            parts = [None if part is None else torch.as_tensor(part).detach().float().cpu() for part in (rgb, opacity)]
         except Exception as error:  # someone else's code
             raise UsageError(f"{self.name} failed on {item.name} ({type(error).__name__}: {error}).") from error
         if parts[0] is None:
@@ -371,15 +377,11 @@ def _chosen(items: Sequence[Any], item: EvaluationItem, views: int, place: str) 
     """Those of the scored views.
 
     Raises:
-        InputImageError: if their number fits neither all views nor the scored ones.
+        InputImageError: if there are not as many as the protocol has views.
     """
-    if len(items) == views:
-        return [items[view] for view in item.views]
-    if len(items) == len(item.views):
-        return list(items)
-    raise InputImageError(
-        f"{place} has {len(items)} views, but the protocol has {views}, {len(item.views)} of them scored; render those."
-    )
+    if len(items) != views:
+        raise InputImageError(f"{place} has {len(items)} views, but the protocol has {views}; render all of them.")
+    return [items[view] for view in item.views]
 
 
 def _prediction(pictures: Sequence[np.ndarray], item: EvaluationItem, place: str) -> Prediction:
@@ -390,18 +392,17 @@ def _prediction(pictures: Sequence[np.ndarray], item: EvaluationItem, place: str
             f"{place} has pictures of {width} x {height} pixels, but the protocol's are {item.size} x {item.size}; "
             "render them in that size, since a resized picture scores otherwise."
         )
+    rgba = np.stack([p if p.shape[-1] == 4 else np.dstack([p, np.full_like(p[..., 0], 255)]) for p in pictures])
+    stack = torch.from_numpy(rgba).permute(0, 3, 1, 2) / 255
+    rgb = stack[:, :3] * stack[:, 3:] + 1 - stack[:, 3:]
     with_alpha = all(picture.shape[-1] == 4 for picture in pictures)
-    stack = torch.from_numpy(np.stack([p if with_alpha else p[..., :3] for p in pictures])).permute(0, 3, 1, 2) / 255
-    if not with_alpha:
-        return Prediction(stack)
-    mask = stack[:, 3:]
-    return Prediction(stack[:, :3] * mask + 1 - mask, mask)
+    return Prediction(rgb, stack[:, 3:] if with_alpha else None)
 
 
 def _read(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as picture:
-            return np.array(picture.convert("RGBA" if "A" in picture.getbands() else "RGB"))
+            return np.array(picture.convert("RGBA" if picture.has_transparency_data else "RGB"))
     except (OSError, ValueError, SyntaxError) as error:
         raise InputImageError(f"The picture {path} cannot be read ({error}).") from error
 

@@ -23,6 +23,17 @@ LpipsNet = Literal["alex", "vgg"]
 Alignment = Literal["none", "silhouette-scale"]
 
 
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("views", "resolution", "seed"), (int,)),
+    **dict.fromkeys(("elevation", "fov"), (float, type(None))),
+    **dict.fromkeys(("objects", "leave_out"), (str, type(None))),
+    "border": (float,),
+    "count": (int, type(None)),
+    "count_input": (bool,),
+    "sources": (tuple,),
+}
+
+
 @dataclass(frozen=True)
 class Protocol:
     """How objects become figures.
@@ -71,6 +82,13 @@ class Protocol:
     """Where the numbers come from, and which are ours; not hashed."""
 
     def __post_init__(self) -> None:
+        for name in ("elevation", "fov", "border"):  # 20 and 20.0 are one number, and so one hash
+            if isinstance(getattr(self, name), int):
+                object.__setattr__(self, name, float(getattr(self, name)))
+        for field in dataclasses.fields(self):
+            value, kinds = getattr(self, field.name), _KINDS.get(field.name, (str,))
+            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+                raise UsageError(f"Protocol field `{field.name}` is of the wrong kind: {value!r}.")
         self.settings()
         for name, allowed in (("lighting", get_args(LightingName)), ("lpips", get_args(LpipsNet))):
             if getattr(self, name) not in allowed:
@@ -131,7 +149,7 @@ class Protocol:
     def _list(self, file: str) -> set[str]:
         path = FOLDER / file
         try:
-            return set(path.read_text(encoding="utf-8").split())
+            return {line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
         except OSError as error:
             raise UsageError(f"The object list {path} of protocol {self.name} cannot be read ({error}).") from error
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vfusion3d.errors import UsageError
 from vfusion3d.evaluation.protocol import Protocol
-from vfusion3d.metrics.intervals import bootstrap_interval
+from vfusion3d.metrics.intervals import Interval, bootstrap_interval
 from vfusion3d.outputs import write_atomically
 
 RESULTS = "results.json"
 FIGURES = ("psnr", "foreground_psnr", "ssim", "lpips", "iou")
 """In the order of tables; LPIPS is better where it is smaller."""
 LOWER_IS_BETTER = frozenset({"lpips"})
-UNSEEN, SEEN, ALL = "unseen", "seen", "all"
+UNSEEN, SEEN, UNKNOWN, ALL = "unseen", "seen", "unknown", "all"
 METHOD = "method"
 _FORMAT = 1
 
@@ -52,6 +52,7 @@ class Results:
         protocol: The protocol.
         method: What was scored, in words.
         rows: Of the method and, under their names, of the floors.
+        truths: What each object's true views show, from their content.
         environment: Versions and hardware.
         seconds: Per object, of the prediction alone.
     """
@@ -59,6 +60,7 @@ class Results:
     protocol: Protocol
     method: str
     rows: dict[str, list[Row]]
+    truths: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -71,7 +73,7 @@ class Results:
     def groups(self) -> list[str]:
         """Groups of objects that there are, the unseen first."""
         there = {row["group"] for row in self.rows[METHOD]}
-        return [group for group in (UNSEEN, SEEN, ALL) if group in there]
+        return [group for group in (UNSEEN, SEEN, UNKNOWN, ALL) if group in there]
 
     def per_object(self, figure: str, group: str | None = None, of: str = METHOD) -> dict[str, float]:
         """Means over views of each object that has the figure."""
@@ -85,8 +87,7 @@ class Results:
     def mean(self, figure: str, group: str | None = None, of: str = METHOD) -> Mean:
         """Mean over objects with its interval."""
         values = list(self.per_object(figure, group, of).values())
-        value, low, high = (None if math.isnan(number) else number for number in bootstrap_interval(values))
-        return Mean(value, low, high, len(values))
+        return Mean(**plain_interval(bootstrap_interval(values)), objects=len(values))
 
     def table(self) -> str:
         """Markdown: a line for the method and each floor, groups apart."""
@@ -99,7 +100,8 @@ class Results:
         lines = []
         for group in self.groups:
             count = len(self.per_object("psnr", group))
-            lines += [f"| {count} {group + ' ' if group != ALL else ''}objects | " + " | ".join(heads) + " |"]
+            noun = "object" if count == 1 else "objects"
+            lines += [f"| {count} {group + ' ' if group != ALL else ''}{noun} | " + " | ".join(heads) + " |"]
             lines += ["| --- " + "| ---: " * len(shown) + "|"]
             for of in self.rows:
                 means = [self.mean(name, group, of) for name in shown]
@@ -119,6 +121,21 @@ class Results:
             lines.append("LPIPS: n/a, its pre-trained network is not on this machine.")
         return "\n".join(lines).rstrip()
 
+    def _whole(self) -> bool:
+        """Whether every object has each scored view once, with numbers or None for figures."""
+        for rows in self.rows.values():
+            views: dict[str, list[int]] = {}
+            for row in rows:
+                if not {"object", "group", "view", "azimuth", "failed", "psnr"} <= row.keys():
+                    return False
+                figures = [row.get(name) for name in FIGURES]
+                if any(x is not None and (not isinstance(x, (int, float)) or not math.isfinite(x)) for x in figures):
+                    return False
+                views.setdefault(row["object"], []).append(row["view"])
+            if not views or any(seen != list(self.protocol.scored) for seen in views.values()):
+                return False
+        return METHOD in self.rows
+
     def save(self, path: Path) -> None:
         """Write as JSON, all or nothing.
 
@@ -135,6 +152,7 @@ class Results:
                 of: {group: {name: vars(self.mean(name, group, of)) for name in FIGURES} for group in self.groups}
                 for of in self.rows
             },
+            "truths": self.truths,
             "environment": self.environment,
             "seconds": self.seconds,
             "rows": self.rows,
@@ -159,19 +177,34 @@ class Results:
             ) from error
         try:
             protocol = Protocol.from_dict(document["protocol"])
-            results = cls(protocol, document["method"], document["rows"], document["environment"], document["seconds"])
-            told, rows = document["protocol_hash"], results.rows[METHOD]
-            whole = all({"object", "group", "view", "failed", "psnr"} <= row.keys() for row in rows)
+            kept = (document[key] for key in ("method", "rows", "truths", "environment", "seconds"))
+            results = cls(protocol, *kept)
+            told = document["protocol_hash"]
+            whole = results._whole()
         except (KeyError, TypeError, AttributeError, UsageError) as error:
             raise UsageError(f"The results {file} cannot be used ({error}); run the benchmark again.") from error
-        if not whole or not rows:
+        if not whole:
             raise UsageError(f"The results {file} have rows that are not whole; run the benchmark again.")
         if told != protocol.hash:
             raise UsageError(
                 f"The results {file} tell the protocol hash {told[:12]}, but their protocol has {protocol.hash[:12]}: "
-                "one of them was changed; run the benchmark again."
+                "they are of another version, or one of them was changed; run the benchmark again."
             )
         return results
+
+
+def plain_interval(interval: Interval) -> dict[str, float | None]:
+    """``value``, ``low`` and ``high`` for JSON: None where one object, or none, says nothing."""
+    return {key: None if math.isnan(number) else number for key, number in interval._asdict().items()}
+
+
+def told_interval(interval: Mapping[str, float | None], digits: int, sign: str = "") -> str:
+    """An interval in words: ``1.23 [1.10, 1.40]``; without brackets where it has no ends, and n/a where it is none."""
+    value, low, high = interval["value"], interval["low"], interval["high"]
+    if value is None:
+        return "n/a"
+    ends = "" if low is None or high is None else f" [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
+    return f"{value:{sign}.{digits}f}{ends}"
 
 
 def same_protocol(results: Sequence[Results], names: Iterable[str]) -> None:
@@ -185,6 +218,7 @@ def same_protocol(results: Sequence[Results], names: Iterable[str]) -> None:
         if other.protocol.hash != first[0].protocol.hash:
             one, two = first[0].protocol.to_dict(), other.protocol.to_dict()
             fields = ", ".join(f"{key} {one[key]!r} and {two[key]!r}" for key in one if one[key] != two[key])
+            fields = fields or "other object lists"
             raise UsageError(
                 f"{first[1]} and {name} were scored under different protocols ({fields}), so their figures do not "
                 "compare; score both under one."
@@ -195,5 +229,4 @@ def _cell(mean: Mean, figure: str, interval: bool) -> str:
     if mean.value is None:
         return "n/a"
     digits = 2 if figure.endswith("psnr") else 3
-    text = f"{mean.value:.{digits}f}"
-    return f"{text} [{mean.low:.{digits}f}, {mean.high:.{digits}f}]" if interval and mean.low is not None else text
+    return told_interval(vars(mean), digits) if interval else f"{mean.value:.{digits}f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import platform
@@ -21,15 +22,17 @@ from tqdm import tqdm
 
 from vfusion3d.alpha import over_white, rgb_pixels
 from vfusion3d.cameras import Cameras
-from vfusion3d.data.scenes import Scene
+from vfusion3d.data.scenes import TRANSFORMS, Scene
 from vfusion3d.errors import UsageError, VFusion3DError
 from vfusion3d.evaluation.methods import EvaluationItem, Method, Prediction
 from vfusion3d.evaluation.protocol import Protocol
-from vfusion3d.evaluation.results import ALL, METHOD, SEEN, UNSEEN, Results, Row
+from vfusion3d.evaluation.results import ALL, METHOD, SEEN, UNKNOWN, UNSEEN, Results, Row
 from vfusion3d.metrics import foreground_psnr, mask_iou, masks_on_white, psnr, ssim
 from vfusion3d.outputs import make_folder, write_atomically
 
 WHITE, PASTED, NEAREST = "all white", "input pasted", "nearest seen object"
+SCORING = 1
+"""Version of how pictures are scored: what an older one kept is not gone on with."""
 _SHEET_VIEWS = 5
 
 Lpips = Callable[[Tensor, Tensor], Tensor]
@@ -56,6 +59,12 @@ def item_of(name: str, scene: Scene, protocol: Protocol) -> EvaluationItem:
     return EvaluationItem(name, scene.image(0), scene.cameras[0], cameras, views, scene.height, protocol.border)
 
 
+def scored_part(truth: Truth, protocol: Protocol) -> Truth:
+    """Of all true views those that are scored."""
+    views = list(protocol.scored)
+    return Truth(truth.rgb[views], truth.mask[views])
+
+
 def score_views(
     prediction: Prediction, truth: Truth, protocol: Protocol, lpips: Lpips | None = None
 ) -> list[dict[str, float | None]]:
@@ -77,7 +86,7 @@ def score_views(
         raise UsageError("The prediction has NaN or infinite values.")
     rgb = rgb.clamp(0, 1)
     if opacity is None:
-        opacity = masks_on_white(rgb).to(rgb)
+        opacity = masks_on_white(rgb)[:, None].to(rgb)
     if protocol.alignment == "silhouette-scale":
         rgb, opacity = magnified(rgb, opacity, truth.mask)
     region = (truth.mask > 0.5) | (opacity > 0.5)
@@ -113,6 +122,23 @@ def magnified(rgb: Tensor, opacity: Tensor, mask: Tensor) -> tuple[Tensor, Tenso
     return 1 - moved[:, :3], moved[:, 3:]
 
 
+def truth_key(scene: Scene) -> str:
+    """What a scene shows, from its files' content."""
+    digest = hashlib.sha256()
+    for file in (TRANSFORMS, *scene.files):
+        digest.update((scene.folder / file).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def group_of(name: str, unseen: Collection[str] | None, seen: Collection[str] | None) -> str:
+    """Which group an object belongs to; without ``seen`` all that are not ``unseen`` were trained on."""
+    if unseen is None:
+        return ALL
+    if name in unseen:
+        return UNSEEN
+    return SEEN if seen is None or name in seen else UNKNOWN
+
+
 def evaluate(
     method: Method,
     scenes: Mapping[str, Scene],
@@ -120,6 +146,7 @@ def evaluate(
     output: Path | None = None,
     unseen: Collection[str] | None = None,
     lpips: Lpips | None = None,
+    seen: Collection[str] | None = None,
 ) -> Results:
     """Score a method on objects, with the floors.
 
@@ -128,8 +155,10 @@ def evaluate(
         scenes: True views by object (`render_targets`).
         protocol: The protocol.
         output: Folder in which each finished object is kept, so that a run that was cut off goes on; None: nowhere.
+            What is kept of other true views, or cut short, is scored anew.
         unseen: Names of objects that the method was not trained on, kept apart from the others; None: not known.
-        lpips: As in `score_views`.
+        lpips: As in `score_views`; its attribute ``identity``, if it has one, tells its weights.
+        seen: Names of objects that it was trained on; None: all that are not unseen.
 
     Raises:
         UsageError: if ``output`` has objects of another method or protocol.
@@ -138,41 +167,46 @@ def evaluate(
     folder = None if output is None else make_folder(output / "objects")
     if output is not None:
         facts = {"protocol": protocol.hash, "method": method.description, "content": method.identity}
-        claim(output, {**facts, "lpips": lpips is not None})
-    groups = {name: ALL if unseen is None else UNSEEN if name in unseen else SEEN for name in scenes}
-    rows: dict[str, list[Row]] = {METHOD: [], WHITE: [], PASTED: []}
-    seconds: dict[str, float] = {}
+        claim(output, {**facts, "lpips": getattr(lpips, "identity", lpips is not None), "scoring": SCORING})
+    groups = {name: group_of(name, unseen, seen) for name in scenes}
     nearest = _Nearest({name: scene for name, scene in scenes.items() if groups[name] == SEEN}, protocol)
-    if nearest.possible:
-        rows[NEAREST] = []
+    rows: dict[str, list[Row]] = {METHOD: [], WHITE: [], PASTED: [], **({NEAREST: []} if nearest.possible else {})}
+    seconds, truths = {}, {}
     for name, scene in tqdm(scenes.items(), desc=protocol.name, unit="object", file=sys.stderr):
+        truths[name] = truth_key(scene)
         kept = None if folder is None else folder / f"{name}.json"
-        if kept is None or not kept.is_file():
-            done = _score_object(method, name, groups[name], scene, protocol, lpips, nearest, folder)
+        done = None if kept is None else _read_kept(kept, truths[name])
+        if done is None:
+            done = {"truth": truths[name], **_score_object(method, name, scene, protocol, lpips, folder)}
             if kept is not None:
                 write_atomically(kept, json.dumps(done, allow_nan=False).encode())
-        else:
-            done = json.loads(kept.read_text(encoding="utf-8"))
-        for of, part in done["rows"].items():
-            rows[of] += part
         seconds[name] = done["seconds"]
-    return Results(protocol, method.description, rows, environment(), seconds)
+        figures = dict(done["figures"])
+        if nearest.possible:  # which of the others were seen is no part of what is kept
+            figures[NEAREST] = nearest.figures(name, scene, lpips)
+        azimuths = azimuths_from(scene.cameras)
+        for of, part in figures.items():
+            for view, numbers in zip(protocol.scored, part, strict=True):
+                head = {"object": name, "group": groups[name], "view": view, "azimuth": azimuths[view]}
+                rows[of].append({**head, "failed": done["failed"] if of == METHOD else None, **numbers})
+    return Results(protocol, method.description, rows, truths, environment(), seconds)
+
+
+def _read_kept(path: Path, truth: str) -> dict[str, Any] | None:
+    """An object of an earlier run; None if there is none, it was cut short, or its true views were others."""
+    try:
+        done: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return done if done["truth"] == truth and {"figures", "failed", "seconds"} <= done.keys() else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
 def _score_object(
-    method: Method,
-    name: str,
-    group: str,
-    scene: Scene,
-    protocol: Protocol,
-    lpips: Lpips | None,
-    nearest: _Nearest,
-    folder: Path | None,
+    method: Method, name: str, scene: Scene, protocol: Protocol, lpips: Lpips | None, folder: Path | None
 ) -> dict[str, Any]:
-    """Rows of an object, of the method and the floors, and the seconds of the prediction."""
-    item = item_of(name, scene, protocol)
-    views, every = item.views, truth_of(scene)
-    truth = Truth(every.rgb[list(views)], every.mask[list(views)])
+    """Figures of the method and of the floors that need nothing else, why it failed, and the prediction's seconds."""
+    item, every = item_of(name, scene, protocol), truth_of(scene)
+    truth = scored_part(every, protocol)
     empty = Prediction(torch.ones_like(truth.rgb), torch.zeros_like(truth.mask))
     failed, prediction = None, empty
     start = time.perf_counter()
@@ -185,23 +219,10 @@ def _score_object(
         failed, prediction, figures = str(error), empty, score_views(empty, truth, protocol, lpips)
     pasted = Prediction(every.rgb[:1].expand_as(truth.rgb), every.mask[:1].expand_as(truth.mask))
     floors = {WHITE: empty, PASTED: pasted}
-    if nearest.possible:
-        floors[NEAREST] = nearest.prediction(name, every)
-    azimuths = azimuths_from(scene.cameras)
-    heads = [{"object": name, "group": group, "view": view, "azimuth": azimuths[view]} for view in views]
     scored = {METHOD: figures, **{of: score_views(floor, truth, protocol, lpips) for of, floor in floors.items()}}
     if folder is not None:
         sheet(prediction, truth, every).save(folder / f"{name}.png")
-    return {
-        "seconds": taken,
-        "rows": {
-            of: [
-                {**head, "failed": failed if of == METHOD else None, **numbers}
-                for head, numbers in zip(heads, part, strict=True)
-            ]
-            for of, part in scored.items()
-        },
-    }
+    return {"seconds": taken, "failed": failed, "figures": scored}
 
 
 class _Nearest:
@@ -213,14 +234,14 @@ class _Nearest:
         self.seen, self.protocol = seen, protocol
         self._fronts: dict[str, Tensor] = {}
 
-    def prediction(self, name: str, truth: Truth) -> Prediction:
-        """Scored views of the nearest other object."""
+    def figures(self, name: str, scene: Scene, lpips: Lpips | None) -> list[dict[str, float | None]]:
+        """Figures of the nearest other object's views, as if they were predicted of this one."""
         if not self._fronts:
-            self._fronts = {other: over_white(scene.image(0)[None])[0] for other, scene in self.seen.items()}
-        errors = {o: float((front - truth.rgb[0]).square().mean()) for o, front in self._fronts.items() if o != name}
-        other = truth_of(self.seen[min(errors, key=lambda key: (errors[key], key))])
-        views = list(self.protocol.scored)
-        return Prediction(other.rgb[views], other.mask[views])
+            self._fronts = {other: over_white(seen.image(0)[None])[0] for other, seen in self.seen.items()}
+        every = truth_of(scene)
+        errors = {o: float((front - every.rgb[0]).square().mean()) for o, front in self._fronts.items() if o != name}
+        other = scored_part(truth_of(self.seen[min(errors, key=lambda key: (errors[key], key))]), self.protocol)
+        return score_views(Prediction(other.rgb, other.mask), scored_part(every, self.protocol), self.protocol, lpips)
 
 
 def azimuths_from(cameras: Cameras) -> list[float]:
@@ -257,10 +278,14 @@ def claim(output: Path, facts: dict[str, Any]) -> None:
     if not path.is_file():
         write_atomically(path, json.dumps(facts).encode())
         return
-    there = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"The file {path} cannot be read ({error}); remove the folder {output}.") from error
     if there != facts:
-        key = next(key for key in facts if there.get(key) != facts[key])
+        known = there if isinstance(there, dict) else {}
+        key = next((key for key in facts if known.get(key) != facts[key]), "version")
         raise UsageError(
-            f"The folder {output} has objects of another {key} ({there.get(key)}, not {facts[key]}); choose another "
-            "--output, or remove it."
+            f"The folder {output} has objects of another {key} ({known.get(key)}, not {facts.get(key)}); choose "
+            "another --output, or remove it."
         )

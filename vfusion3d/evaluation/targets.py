@@ -17,6 +17,7 @@ from tqdm import tqdm
 from vfusion3d.data.scenes import TRANSFORMS, Scene
 from vfusion3d.errors import MeshError, MissingExtraError, OutputError
 from vfusion3d.evaluation.protocol import Protocol
+from vfusion3d.meshes.files import files_of
 from vfusion3d.meshes.readers import UpAxis
 from vfusion3d.meshes.views import RenderJob, render_scene_in_worker
 from vfusion3d.meshes.workers import WorkerPool
@@ -45,7 +46,7 @@ def render_targets(
     """The true views of objects as scenes; rendered where the cache has them not.
 
     A scene's place follows from the cameras, the light, the drawing's version and the mesh file's content, so an edited
-    mesh or protocol never meets old pictures.
+    mesh, texture or protocol never meets old pictures.
 
     Args:
         protocol: Cameras, light and size; its object lists choose among the meshes.
@@ -87,11 +88,13 @@ def render_targets(
 def _job(protocol: Protocol, name: str, mesh: Path, root: Path, up: UpAxis) -> RenderJob:
     """What renders one object, and where."""
     settings = protocol.settings()
+    digest = hashlib.sha256()
     try:
-        content = hashlib.sha256(mesh.read_bytes()).hexdigest()
+        for file in files_of(mesh):
+            digest.update(file.read_bytes())
     except OSError as error:
         raise MeshError(f"The mesh {mesh} cannot be read ({error.strerror or error}).") from error
-    facts: list[Any] = [RENDERING, *dataclasses.astuple(settings), protocol.lighting, up, content]
+    facts: list[Any] = [RENDERING, *dataclasses.astuple(settings), protocol.lighting, up, digest.hexdigest()]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     # Cameras that are drawn depend on the folder's name, which is the object's.
     return RenderJob(mesh, root / key / name, settings, up, protocol.lighting)

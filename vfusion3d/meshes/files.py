@@ -9,6 +9,8 @@ from pathlib import Path
 from vfusion3d.errors import MeshError, UsageError
 from vfusion3d.meshes.readers import MESH_SUFFIXES
 
+_COMPANIONS = (".mtl", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tga", ".bin")
+
 
 def find_meshes(paths: list[str]) -> dict[str, Path]:
     """Mesh files by the name of their scene folder: the file's stem, lengthened where two would share it.
@@ -41,3 +43,11 @@ def find_meshes(paths: list[str]) -> dict[str, Path]:
             raise UsageError(f"The meshes {meshes[name]} and {path} would share the scene {name}; rename one of them.")
         meshes[name] = path
     return meshes
+
+
+def files_of(mesh: Path) -> list[Path]:
+    """A mesh file and, where it may refer to others, all files beside it and below that it could: materials, textures
+    and buffers."""
+    if mesh.suffix.lower() not in (".obj", ".gltf"):
+        return [mesh]
+    return [mesh, *sorted(p for p in mesh.parent.rglob("*") if p.suffix.lower() in _COMPANIONS and p.is_file())]

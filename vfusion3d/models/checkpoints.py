@@ -5,6 +5,7 @@ Loading is strict, never unpickles, prints nothing, and says in one sentence wha
 
 from __future__ import annotations
 
+import csv
 import importlib.resources
 import json
 import logging
@@ -29,6 +30,7 @@ from vfusion3d.models.released import Family, config_of, convert_state, family_o
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 HELD_OUT = "held_out.txt"
+TRAINING_MESHES = "training_meshes.csv"
 SHIPPED = ("nano",)
 """Checkpoints inside the package."""
 _DTYPE = "dtype"  # key of the configuration that says how the weights are stored; the file decides
@@ -151,7 +153,18 @@ def held_out_names(name_or_path: str | Path) -> list[str]:
     path = None if folder is None else folder / HELD_OUT
     if path is None or not path.is_file():
         raise CheckpointError(f"The checkpoint {name_or_path} has no {HELD_OUT}, so which objects it saw is unknown.")
-    return path.read_text(encoding="utf-8").split()
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def training_names(name_or_path: str | Path) -> set[str] | None:
+    """Names of the meshes that a local checkpoint was trained on, from the ``training_meshes.csv`` beside it; None if
+    it has no such table."""
+    folder = _local_path(str(name_or_path))
+    path = None if folder is None else folder / TRAINING_MESHES
+    if path is None or not path.is_file():
+        return None
+    with path.open(encoding="utf-8", newline="") as file:
+        return {row["name"] for row in csv.DictReader(file)}
 
 
 def _local_path(name: str) -> Path | None:
