@@ -128,6 +128,22 @@ def test_turning_cameras_and_objects_together_changes_nothing(protocol, tmp_path
     assert again.rows == one.rows  # to the last digit
 
 
+def test_pictures_of_0_to_255_are_a_failure_and_not_white(scenes, protocol) -> None:
+    predictions = {name: Prediction(part.rgb * 255, part.opacity) for name, part in true(scenes).items()}
+    predictions["jar"] = Prediction(true(scenes)["jar"].rgb, true(scenes)["jar"].opacity[:, 0])
+    failures = evaluate(Given(predictions), scenes, protocol).failures
+    assert failures["cat"] == "The prediction has values up to 255; pictures must be in [0, 1]."
+    assert failures["jar"].startswith(f"The predicted opacity has shape [3, {SIZE}, {SIZE}], but")
+
+
+def test_what_failed_is_tried_again(scenes, protocol, tmp_path) -> None:
+    broken = true(scenes)
+    broken["cat"] = Prediction(broken["cat"].rgb * torch.nan)
+    evaluate(Given(broken), scenes, protocol, tmp_path / "out")
+    method = Given(true(scenes))
+    assert not evaluate(method, scenes, protocol, tmp_path / "out").failures and method.asked == ["cat"]
+
+
 def test_mirrored_predictions_are_not_perfect(scenes, protocol) -> None:
     predictions = {name: Prediction(p.rgb.flip(-1), p.opacity.flip(-1)) for name, p in true(scenes).items()}
     assert evaluate(Given(predictions), scenes, protocol).mean("psnr").value < 40

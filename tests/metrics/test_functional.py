@@ -50,6 +50,20 @@ def test_ssim_of_pictures_smaller_than_its_window_is_not_defined():
     assert ssim(torch.rand(2, 3, 10, 30), torch.rand(2, 3, 10, 30)).isnan().tolist() == [True, True]
 
 
+def test_half_precision_is_that_of_the_rounded_pictures():
+    first, second = torch.rand(2, 3, 24, 24), torch.rand(2, 3, 24, 24)
+    region = torch.rand(2, 1, 24, 24) > 0.3
+    for dtype in (torch.float16, torch.bfloat16):
+        a, b = first.to(dtype), second.to(dtype)
+        for half, whole in (
+            (psnr(a, b), psnr(a.float(), b.float())),
+            (foreground_psnr(a, b, region), foreground_psnr(a.float(), b.float(), region)),
+            (ssim(a, b), ssim(a.float(), b.float())),
+        ):
+            torch.testing.assert_close(half.float(), whole, atol=1e-5, rtol=1e-5)
+        assert psnr(a, a).tolist() == [100, 100]
+
+
 def test_depth_errors_count_what_both_see():
     target, prediction = torch.rand(2, 3, 1, 8, 8) + 1, torch.rand(2, 3, 1, 8, 8) + 1
     masks = torch.rand(2, 2, 3, 1, 8, 8)

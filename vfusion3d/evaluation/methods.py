@@ -25,6 +25,7 @@ from vfusion3d.meshes import Mesh, VtkRenderer, read_mesh, write_mesh
 from vfusion3d.meshes.files import files_of
 from vfusion3d.meshes.normalisation import normalise
 from vfusion3d.meshes.readers import MESH_SUFFIXES, UpAxis
+from vfusion3d.metrics import masks_on_white
 from vfusion3d.models import TriplaneReconstructor, Triplanes
 from vfusion3d.rendering.isosurface import SurfaceMesh
 from vfusion3d.training.patches import recentre_inputs
@@ -395,8 +396,11 @@ def _prediction(pictures: Sequence[np.ndarray], item: EvaluationItem, place: str
     rgba = np.stack([p if p.shape[-1] == 4 else np.dstack([p, np.full_like(p[..., 0], 255)]) for p in pictures])
     stack = torch.from_numpy(rgba).permute(0, 3, 1, 2) / 255
     rgb = stack[:, :3] * stack[:, 3:] + 1 - stack[:, 3:]
-    with_alpha = all(picture.shape[-1] == 4 for picture in pictures)
-    return Prediction(rgb, stack[:, 3:] if with_alpha else None)
+    with_alpha = torch.tensor([picture.shape[-1] == 4 for picture in pictures])
+    if not with_alpha.any():
+        return Prediction(rgb)
+    masks = masks_on_white(rgb)[:, None].to(stack)
+    return Prediction(rgb, torch.where(with_alpha[:, None, None, None], stack[:, 3:], masks))
 
 
 def _read(path: Path) -> np.ndarray:

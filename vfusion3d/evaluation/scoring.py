@@ -33,6 +33,7 @@ from vfusion3d.outputs import make_folder, write_atomically
 WHITE, PASTED, NEAREST = "all white", "input pasted", "nearest seen object"
 SCORING = 1
 """Version of how pictures are scored: what an older one kept is not gone on with."""
+_TOO_LARGE = 2.0  # what overshoots is clipped; what was meant in 0 to 255 is not white
 _SHEET_VIEWS = 5
 
 Lpips = Callable[[Tensor, Tensor], Tensor]
@@ -80,10 +81,13 @@ def score_views(
         UsageError: if the prediction has another shape, or values that are no numbers.
     """
     rgb, opacity = prediction.rgb, prediction.opacity
-    if rgb.shape != truth.rgb.shape or (opacity is not None and opacity.shape != truth.mask.shape):
-        raise UsageError(f"The prediction has shape {list(rgb.shape)}, but the protocol's is {list(truth.rgb.shape)}.")
+    for what, part, wanted in (("prediction", rgb, truth.rgb), ("predicted opacity", opacity, truth.mask)):
+        if part is not None and part.shape != wanted.shape:
+            raise UsageError(f"The {what} has shape {list(part.shape)}, but the protocol's is {list(wanted.shape)}.")
     if not torch.isfinite(rgb).all() or (opacity is not None and not torch.isfinite(opacity).all()):
         raise UsageError("The prediction has NaN or infinite values.")
+    if rgb.abs().max() > _TOO_LARGE:
+        raise UsageError(f"The prediction has values up to {float(rgb.abs().max()):g}; pictures must be in [0, 1].")
     rgb = rgb.clamp(0, 1)
     if opacity is None:
         opacity = masks_on_white(rgb)[:, None].to(rgb)
@@ -155,7 +159,7 @@ def evaluate(
         scenes: True views by object (`render_targets`).
         protocol: The protocol.
         output: Folder in which each finished object is kept, so that a run that was cut off goes on; None: nowhere.
-            What is kept of other true views, or cut short, is scored anew.
+            What failed, was cut short, or is of other true views is scored anew.
         unseen: Names of objects that the method was not trained on, kept apart from the others; None: not known.
         lpips: As in `score_views`; its attribute ``identity``, if it has one, tells its weights.
         seen: Names of objects that it was trained on; None: all that are not unseen.
@@ -193,10 +197,11 @@ def evaluate(
 
 
 def _read_kept(path: Path, truth: str) -> dict[str, Any] | None:
-    """An object of an earlier run; None if there is none, it was cut short, or its true views were others."""
+    """An object of an earlier run; None if there is none, it failed or was cut short, or its true views were others."""
     try:
         done: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return done if done["truth"] == truth and {"figures", "failed", "seconds"} <= done.keys() else None
+        holds = done["truth"] == truth and done["failed"] is None and {"figures", "seconds"} <= done.keys()
+        return done if holds else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 

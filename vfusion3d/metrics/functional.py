@@ -22,7 +22,7 @@ def psnr(prediction: Tensor, target: Tensor) -> Tensor:
         >>> round(float(psnr(torch.full((3, 4, 4), 0.5), torch.full((3, 4, 4), 0.6))), 4)
         20.0
     """
-    error = (prediction - target).square().mean((-3, -2, -1))
+    error = (prediction.float() - target.float()).square().mean((-3, -2, -1))
     return -10 * error.clamp_min(1e-10).log10()
 
 
@@ -36,7 +36,7 @@ def foreground_psnr(prediction: Tensor, target: Tensor, region: Tensor) -> Tenso
     Returns:
         ``[...]``; NaN where the region is empty.
     """
-    error = ((prediction - target).square() * region).sum((-3, -2, -1))
+    error = ((prediction.float() - target.float()).square() * region).sum((-3, -2, -1))
     error = error / (region.sum((-3, -2, -1)) * prediction.shape[-3])
     return -10 * error.clamp_min(1e-10).log10()
 
