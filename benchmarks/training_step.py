@@ -20,6 +20,7 @@ import time
 from typing import Any
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 from tqdm import tqdm
 
@@ -37,11 +38,7 @@ def batch_of(count: int, views: int, resolution: int, device: torch.device) -> A
     """Procedural objects as a training batch on the device."""
     data = ProceduralDataModule(samples_per_epoch=count, batch_size=count, views=views, resolution=resolution)
     described = next(iter(data.train_dataloader()))
-    moved = {
-        key: type(value)(*(field.to(device) for field in value)) if isinstance(value, tuple) else value.to(device)
-        for key, value in described.items()
-    }
-    return data.on_after_batch_transfer(moved, 0)  # type: ignore[arg-type]
+    return data.on_after_batch_transfer(move_data_to_device(described, device), 0)
 
 
 def measure(module: ReconstructorTraining, batch: Any, repeats: int) -> tuple[float, float | None]:

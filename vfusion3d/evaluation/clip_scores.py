@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -27,8 +26,9 @@ from vfusion3d.evaluation.methods import (
     VIDEO_SUFFIXES,
     files_by_stem,
     files_identity,
-    natural_order,
+    pictures_in,
     read_frames,
+    read_pixels,
 )
 from vfusion3d.evaluation.protocol import hash_of, read_fields
 from vfusion3d.evaluation.published import published_rows
@@ -94,8 +94,7 @@ def frames_of(path: Path, protocol: ClipProtocol) -> Tensor:
         InputImageError: if there are too few, or of another size than the protocol's.
     """
     if path.is_dir():
-        files = sorted((p for p in path.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES), key=natural_order)
-        frames = [_on_white(file) for file in files]
+        frames = [_on_white(file) for file in pictures_in(path)]
         chosen = list(range(len(frames)))
     else:
         frames = read_frames(path)
@@ -302,11 +301,7 @@ def find_turntables(folder: Path) -> dict[str, Path]:
     try:
         return files_by_stem(folder, VIDEO_SUFFIXES, "videos", "turntable")
     except UsageError:
-        found = {
-            path.name: path
-            for path in (sorted(folder.iterdir()) if folder.is_dir() else [])
-            if path.is_dir() and any(file.suffix.lower() in PICTURE_SUFFIXES for file in path.iterdir())
-        }
+        found = {path.name: path for path in (sorted(folder.iterdir()) if folder.is_dir() else []) if pictures_in(path)}
         if not found:
             raise
         return found
@@ -326,8 +321,5 @@ def _on_white(path: Path) -> np.ndarray:
     Raises:
         InputImageError: if it cannot be read.
     """
-    try:
-        with Image.open(path) as picture:
-            return pixels_over_white(np.array(picture.convert("RGBA")))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputImageError(f"The picture {path} cannot be read ({error}).") from error
+    pixels = read_pixels(path)
+    return pixels_over_white(pixels) if pixels.shape[-1] == 4 else pixels

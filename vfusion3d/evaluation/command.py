@@ -178,16 +178,11 @@ def main(program: str, description: str, protocol: str) -> int:
 
 def summary(results: Results) -> dict[str, Any]:
     """Means, without rows."""
-    from vfusion3d.evaluation.results import FIGURES
-
     return {
         "protocol": results.protocol.name,
         "protocol_hash": results.protocol.hash,
         "method": results.method,
-        "means": {
-            of: {group: {name: vars(results.mean(name, group, of)) for name in FIGURES} for group in results.groups}
-            for of in results.rows
-        },
+        "means": results.means(),
         "failures": results.failures,
         "environment": results.environment,
     }

@@ -15,8 +15,6 @@ from vfusion3d.evaluation.clip_scores import PICTURE, TEXT, ClipProtocol
 from vfusion3d.evaluation.protocol import Protocol, read_fields
 from vfusion3d.evaluation.results import RESULTS, Results
 
-COLUMNS = ("ssim", "lpips", TEXT, PICTURE)
-
 
 @dataclass(frozen=True)
 class CompositeProtocol:

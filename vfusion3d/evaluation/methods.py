@@ -199,9 +199,7 @@ class MeshFolder:
         if self._renderer is None:
             self._renderer = VtkRenderer(self.lighting)
         views = self._renderer.render(mesh, item.cameras, item.size, item.size)
-        rgba = torch.from_numpy(views).permute(0, 3, 1, 2).float() / 255
-        mask = rgba[:, 3:]
-        return Prediction(rgba[:, :3] * mask + 1 - mask, mask)
+        return _prediction(views, item, str(self.folder))
 
     def surface(self, item: EvaluationItem) -> Mesh:
         """The object's mesh, in the world.
@@ -256,9 +254,7 @@ class ImageFolder:
         folder = self.folder / item.name
         if (folder / "images").is_dir():  # a scene folder
             folder = folder / "images"
-        files = sorted(
-            (path for path in folder.glob("*") if path.suffix.lower() in PICTURE_SUFFIXES), key=natural_order
-        )
+        files = pictures_in(folder)
         if not files:
             raise InputImageError(f"There are no pictures of object {item.name} in {folder}; add them.")
         numbers = {int(path.stem) if path.stem.isdecimal() else -1: path for path in files}
@@ -266,7 +262,7 @@ class ImageFolder:
             chosen = [numbers[view] for view in item.views]
         else:
             chosen = _chosen(files, item, self.views, str(folder))
-        return _prediction([_read(path) for path in chosen], item, str(folder))
+        return _prediction([read_pixels(path) for path in chosen], item, str(folder))
 
 
 class VideoFolder:
@@ -385,7 +381,7 @@ def _chosen(items: Sequence[Any], item: EvaluationItem, views: int, place: str) 
     return [items[view] for view in item.views]
 
 
-def _prediction(pictures: Sequence[np.ndarray], item: EvaluationItem, place: str) -> Prediction:
+def _prediction(pictures: Sequence[np.ndarray] | np.ndarray, item: EvaluationItem, place: str) -> Prediction:
     sizes = {picture.shape[:2] for picture in pictures}
     if sizes != {(item.size, item.size)}:
         height, width = next(iter(sizes - {(item.size, item.size)}))
@@ -403,7 +399,12 @@ def _prediction(pictures: Sequence[np.ndarray], item: EvaluationItem, place: str
     return Prediction(rgb, torch.where(with_alpha[:, None, None, None], stack[:, 3:], masks))
 
 
-def _read(path: Path) -> np.ndarray:
+def read_pixels(path: Path) -> np.ndarray:
+    """A picture, uint8 ``[H, W, 4]`` where it has transparency, else ``[H, W, 3]``.
+
+    Raises:
+        InputImageError: if it cannot be read.
+    """
     try:
         with Image.open(path) as picture:
             return np.array(picture.convert("RGBA" if picture.has_transparency_data else "RGB"))
@@ -411,9 +412,13 @@ def _read(path: Path) -> np.ndarray:
         raise InputImageError(f"The picture {path} cannot be read ({error}).") from error
 
 
-def natural_order(path: Path) -> list[Any]:
-    """Sorts 2 before 10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+def pictures_in(folder: Path) -> list[Path]:
+    """The picture files of a folder, 2 before 10; none if there is no such folder."""
+
+    def order(path: Path) -> list[Any]:
+        return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+
+    return sorted((path for path in folder.glob("*") if path.suffix.lower() in PICTURE_SUFFIXES), key=order)
 
 
 def files_by_stem(folder: Path, suffixes: Sequence[str], kind: str, inside: str) -> dict[str, Path]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -12,7 +10,7 @@ import pyarrow as pa
 from vfusion3d.data.query import parse_query
 from vfusion3d.data.shards import ShardSet
 from vfusion3d.errors import ShardError, UsageError
-from vfusion3d.evaluation.protocol import read_fields
+from vfusion3d.evaluation.protocol import hash_of, read_fields
 from vfusion3d.metrics.intervals import Interval, wilson_interval
 
 
@@ -31,11 +29,8 @@ class RateProtocol:
 
     @property
     def hash(self) -> str:
-        """SHA-256 over name and conditions."""
-        fields = {
-            key: value for key, value in dataclasses.asdict(self).items() if key not in ("description", "sources")
-        }
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+        """What `hash_of` says of all fields."""
+        return hash_of(dataclasses.asdict(self))
 
     @classmethod
     def load(cls, name: str) -> RateProtocol:

@@ -89,9 +89,16 @@ class Results:
         values = list(self.per_object(figure, group, of).values())
         return Mean(**plain_interval(bootstrap_interval(values)), objects=len(values))
 
+    def means(self) -> dict[str, dict[str, dict[str, dict[str, float | int | None]]]]:
+        """All means as plain values: of the method and the floors, by group and figure."""
+        return {
+            of: {group: {name: vars(self.mean(name, group, of)) for name in FIGURES} for group in self.groups}
+            for of in self.rows
+        }
+
     def table(self) -> str:
         """Markdown: a line for the method and each floor, groups apart."""
-        shown = [name for name in FIGURES if name != "lpips" or self.mean(name).objects]
+        shown = [name for name in FIGURES if name != "lpips" or self.per_object(name)]
         heads = [
             name.replace("_", " ").replace("psnr", "PSNR").replace("ssim", "SSIM").replace("iou", "IoU")
             for name in shown
@@ -148,10 +155,7 @@ class Results:
             "protocol_hash": self.protocol.hash,
             "method": self.method,
             "failures": self.failures,
-            "means": {
-                of: {group: {name: vars(self.mean(name, group, of)) for name in FIGURES} for group in self.groups}
-                for of in self.rows
-            },
+            "means": self.means(),
             "truths": self.truths,
             "environment": self.environment,
             "seconds": self.seconds,

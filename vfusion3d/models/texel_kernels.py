@@ -60,7 +60,7 @@ def gather(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
     """Weighted sums of rows: table ``[T, D]``, rows int32 ``[N, K]``, weights ``[N, K]`` -> ``[N, D]``, float32."""
     count, width = len(rows), table.shape[1]
     out = table.new_empty(count, width)
-    _launch("_gather", count, width, table.contiguous(), rows, weights, out)
+    _launch(_gather, count, width, table.contiguous(), rows, weights, out)
     return out
 
 
@@ -68,14 +68,13 @@ def scatter(gradient: Tensor, rows: Tensor, weights: Tensor, texels: int) -> Ten
     """What `gather` hands back to a table of ``texels`` rows: ``[N, D]`` -> ``[T, D]``; sums in any order."""
     count, width = gradient.shape
     out = gradient.new_zeros(texels, width)
-    _launch("_scatter", count, width, gradient.contiguous(), rows, weights, out)
+    _launch(_scatter, count, width, gradient.contiguous(), rows, weights, out)
     return out
 
 
-def _launch(name: str, count: int, width: int, source: Tensor, rows: Tensor, weights: Tensor, out: Tensor) -> None:
+def _launch(kernel: Any, count: int, width: int, source: Tensor, rows: Tensor, weights: Tensor, out: Tensor) -> None:
     if not count:
         return
-    kernel: Any = globals()[name]
     grid = (triton.cdiv(count, BLOCK),)
     wide = triton.next_power_of_2(width)
     kernel[grid](

@@ -128,6 +128,10 @@ class Triplanes:
         """Whether objects are evaluated at once: accelerators want large calls, a processor's caches small ones."""
         return len(self) > 1 and self.planes.device.type != "cpu"
 
+    def _batch_field(self) -> BatchField:
+        """The fields of all objects, in the model's frame."""
+        return BatchField(self.field, self.planes, self.source_features, self.source_cameras)
+
     def _owners(self, count: int) -> Tensor:
         """Which object each of ``count`` rays or points per object belongs to, ``[B * count]``."""
         return torch.arange(len(self), device=self.planes.device).repeat_interleave(count)
@@ -204,7 +208,7 @@ class Triplanes:
         origins, directions = cameras.rays(height, width)
         if self._together and not skip_empty:
             every = render_rays(
-                BatchField(self.field, self.planes, self.source_features, self.source_cameras),
+                self._batch_field(),
                 origins.reshape(-1, 3),
                 directions.reshape(-1, 3),
                 coarse,
@@ -240,7 +244,7 @@ class Triplanes:
         """Density ``[B, N]`` per world unit at world points ``[B, N, 3]``; 0 outside the field."""
         points, chunk = self._model_points(points), chunk or default_chunk(self.planes.device, recompute=False)
         if self._together:
-            field = BatchField(self.field, self.planes, self.source_features, self.source_cameras)
+            field = self._batch_field()
             owners = self._owners(points.shape[1])
             parts = zip(points.reshape(-1, 3).split(chunk), owners.split(chunk), strict=True)
             return torch.cat([field.of(own).density(part) for part, own in parts]).view(points.shape[:2])
