@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import resource
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from tqdm import tqdm
 from vfusion3d import ImageTo3DPipeline, ReconstructorConfig, TriplaneReconstructor
 from vfusion3d.cameras import Cameras
 from vfusion3d.errors import VFusion3DError
+from vfusion3d.evaluation.environment import hardware_name
 from vfusion3d.meshes import write_mesh
 from vfusion3d.models import PRESETS, Triplanes
 from vfusion3d.pipelines import MESH_FACES, Reconstruction, choose_device
@@ -146,11 +146,11 @@ def main() -> int:
         print(f"seconds.py: {error}", file=sys.stderr)
         return 2
     device = pipeline.model.device
-    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.processor() or 'processor'}"
+    name = hardware_name(device)
     if arguments.json:
         print(json.dumps({"model": arguments.model, "device": name, "torch": torch.__version__, "results": results}))
         return 0
-    print(f"{arguments.model} on {name}, torch {torch.__version__}, {torch.get_num_threads()} threads\n")
+    print(f"{arguments.model} on {name}, torch {torch.__version__}\n")
     print("| step | " + " | ".join(f"{key}, s | GiB" for key in results) + " |")
     print("| --- " + "| ---: " * (2 * len(results)) + "|")
     for step in next(iter(results.values())):

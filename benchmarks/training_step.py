@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import platform
 import sys
 import time
 from typing import Any
@@ -26,6 +25,7 @@ from tqdm import tqdm
 
 from vfusion3d.data import ProceduralDataModule
 from vfusion3d.errors import VFusion3DError
+from vfusion3d.evaluation.environment import hardware_name
 from vfusion3d.models import PRESETS
 from vfusion3d.pipelines import choose_device
 from vfusion3d.training import LossWeights, PatchSettings, ReconstructorTraining
@@ -130,7 +130,7 @@ def main() -> int:
     except VFusion3DError as error:
         print(f"training_step.py: {error}", file=sys.stderr)
         return 2
-    name = torch.cuda.get_device_name() if torch.device(arguments.device).type == "cuda" else platform.processor()
+    name = hardware_name(arguments.device)
     if arguments.json:
         print(json.dumps({"device": name, "torch": torch.__version__, "preset": arguments.preset, "rows": found}))
         return 0

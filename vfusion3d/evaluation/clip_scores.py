@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from vfusion3d.alpha import pixels_over_white
 from vfusion3d.errors import InputImageError, MissingExtraError, MissingWeightsError, UsageError, VFusion3DError
+from vfusion3d.evaluation.environment import environment
 from vfusion3d.evaluation.methods import (
     PICTURE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -33,7 +34,7 @@ from vfusion3d.evaluation.methods import (
 from vfusion3d.evaluation.protocol import hash_of, read_fields
 from vfusion3d.evaluation.published import published_rows
 from vfusion3d.evaluation.results import plain_interval, told_interval
-from vfusion3d.evaluation.scoring import claim, environment
+from vfusion3d.evaluation.scoring import claim
 from vfusion3d.metrics.intervals import bootstrap_interval
 from vfusion3d.outputs import make_folder, write_atomically
 
@@ -202,7 +203,7 @@ def score(
         "means": means,
         "missing_weights": missing,
         "failures": {row["object"]: row["failed"] for row in rows if row["failed"]},
-        "environment": environment(),
+        "environment": environment(device, "transformers", "open_clip_torch"),
         "rows": rows,
     }
 

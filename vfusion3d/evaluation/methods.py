@@ -128,6 +128,11 @@ class Reconstructor:
             digest.update(name.encode() + value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return self.model.device
+
     @torch.no_grad()
     def predict(self, item: EvaluationItem) -> Prediction:
         """Reconstruct from the recentred input and render."""

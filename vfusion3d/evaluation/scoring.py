@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import platform
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from vfusion3d.alpha import over_white, rgb_pixels
 from vfusion3d.cameras import Cameras
 from vfusion3d.data.scenes import TRANSFORMS, Scene
 from vfusion3d.errors import UsageError, VFusion3DError
+from vfusion3d.evaluation.environment import environment
 from vfusion3d.evaluation.methods import EvaluationItem, Method, Prediction
 from vfusion3d.evaluation.protocol import Protocol
 from vfusion3d.evaluation.results import ALL, METHOD, SEEN, UNKNOWN, UNSEEN, Results, Row
@@ -155,7 +154,8 @@ def evaluate(
     """Score a method on objects, with the floors.
 
     Args:
-        method: What is scored; an object on which it raises a `VFusion3DError`, or predicts NaN, counts as failed.
+        method: What is scored; an object on which it raises a `VFusion3DError`, or predicts NaN, counts as failed. Its
+            attribute ``device``, if it has one, tells the hardware.
         scenes: True views by object (`render_targets`).
         protocol: The protocol.
         output: Folder in which each finished object is kept, so that a run that was cut off goes on; None: nowhere.
@@ -193,7 +193,7 @@ def evaluate(
             for view, numbers in zip(protocol.scored, part, strict=True):
                 head = {"object": name, "group": groups[name], "view": view, "azimuth": azimuths[view]}
                 rows[of].append({**head, "failed": done["failed"] if of == METHOD else None, **numbers})
-    return Results(protocol, method.description, rows, truths, environment(), seconds)
+    return Results(protocol, method.description, rows, truths, environment(getattr(method, "device", "cpu")), seconds)
 
 
 def _read_kept(path: Path, truth: str) -> dict[str, Any] | None:
@@ -263,14 +263,6 @@ def sheet(prediction: Prediction, truth: Truth, every: Truth) -> Image.Image:
     above = torch.cat([every.rgb[0], *truth.rgb[shown]], -1)
     below = torch.cat([torch.ones_like(every.rgb[0]), *rgb[shown]], -1)
     return Image.fromarray(rgb_pixels(torch.cat([above, below], -2)))
-
-
-def environment() -> dict[str, str]:
-    """Versions and hardware, for the record."""
-    names = ("vfusion3d", "torch", "torchmetrics", "vtk", "numpy", "pillow")
-    found = {name: version(name) for name in names}
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
-    return {**found, "python": platform.python_version(), "device": device}
 
 
 def claim(output: Path, facts: dict[str, Any]) -> None:
