@@ -17,8 +17,8 @@ from typing import Any
 
 from vfusion3d.errors import UsageError, VFusion3DError
 from vfusion3d.evaluation.command import build_parser, run
+from vfusion3d.evaluation.floors import WHITE
 from vfusion3d.evaluation.results import FIGURES, METHOD, Results
-from vfusion3d.evaluation.scoring import WHITE
 
 PROTOCOLS = ["gso-orbit", "gso-orbit-input", "gso30-syncdreamer", "novel-view-32"]
 

@@ -51,6 +51,17 @@ def test_rows_have_every_scored_view_and_the_floors(scenes, protocol) -> None:
     assert [row["psnr"] for row in cat] == [row["psnr"] for row in mine]
 
 
+def test_one_seen_object_is_a_floor_for_the_unseen(scenes, protocol) -> None:
+    results = evaluate(Given(true(scenes)), scenes, protocol, unseen={"cat", "jar"})
+    nearest = results.per_object("psnr", of="nearest seen object")
+    assert nearest.keys() == {"cat", "jar"}  # the seen one has no other
+    assert "| floor: nearest seen object | n/a | n/a | n/a | n/a | n/a |" in results.table()
+    for changes, reason in (({}, "none of the objects is known"), ({"layout": "random"}, "cameras of its own")):
+        missing = evaluate(Given(true(scenes)), scenes, dataclasses.replace(protocol, **changes), unseen={*scenes})
+        assert "nearest seen object" not in missing.rows
+        assert reason in missing.missing["nearest seen object"] and reason in missing.table()
+
+
 def test_the_input_counts_where_the_protocol_says_so(scenes, protocol) -> None:
     """Pitfall 1: with view 0 the pasted input is perfect in one view of four."""
     counted = dataclasses.replace(protocol, count_input=True)
@@ -218,8 +229,10 @@ def test_lpips_is_a_column_where_there_is_a_network(scenes, protocol) -> None:
         return (prediction - target).abs().mean((-3, -2, -1))
 
     results = evaluate(Given(true(scenes)), scenes, protocol, lpips=distance)
-    assert results.mean("lpips").value == 0 and "LPIPS (vgg)" in results.table() and "n/a" not in results.table()
-    assert "LPIPS: n/a" in evaluate(Given(true(scenes)), scenes, protocol).table()
+    assert results.mean("lpips").value == 0 and "LPIPS (vgg)" in results.table()
+    assert "LPIPS: n/a" not in results.table()
+    without = evaluate(Given(true(scenes)), scenes, protocol).table()
+    assert "LPIPS: n/a" in without and "| n/a | 1.000 |" in without  # a column still
 
 
 def test_azimuths_are_from_the_input() -> None:

@@ -55,6 +55,7 @@ class Results:
         truths: What each object's true views show, from their content.
         environment: Versions and hardware.
         seconds: Per object, of the prediction alone.
+        missing: Floors that could not be scored, and why.
     """
 
     protocol: Protocol
@@ -63,6 +64,7 @@ class Results:
     truths: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
 
     @property
     def failures(self) -> dict[str, str]:
@@ -98,10 +100,9 @@ class Results:
 
     def table(self) -> str:
         """Markdown: a line for the method and each floor, groups apart."""
-        shown = [name for name in FIGURES if name != "lpips" or self.per_object(name)]
         heads = [
             name.replace("_", " ").replace("psnr", "PSNR").replace("ssim", "SSIM").replace("iou", "IoU")
-            for name in shown
+            for name in FIGURES
         ]
         heads = [head.replace("lpips", f"LPIPS ({self.protocol.lpips})") for head in heads]
         lines = []
@@ -109,13 +110,13 @@ class Results:
             count = len(self.per_object("psnr", group))
             noun = "object" if count == 1 else "objects"
             lines += [f"| {count} {group + ' ' if group != ALL else ''}{noun} | " + " | ".join(heads) + " |"]
-            lines += ["| --- " + "| ---: " * len(shown) + "|"]
-            for of in self.rows:
-                means = [self.mean(name, group, of) for name in shown]
-                cells = [_cell(mean, name, of == METHOD) for mean, name in zip(means, shown, strict=True)]
-                lines.append(
-                    f"| {'**' + self.method + '**' if of == METHOD else 'floor: ' + of} | " + " | ".join(cells) + " |"
-                )
+            lines += ["| --- " + "| ---: " * len(FIGURES) + "|"]
+            for of in (*self.rows, *self.missing):
+                title = f"**{self.method}**" if of == METHOD else f"floor: {of}"
+                cells = ["n/a"] * len(FIGURES)
+                if of in self.rows:
+                    cells = [_cell(self.mean(name, group, of), name, of == METHOD) for name in FIGURES]
+                lines.append(f"| {title} | {' | '.join(cells)} |")
             lines.append("")
         failed = self.failures
         if failed:
@@ -124,8 +125,9 @@ class Results:
                 f"{len(failed)} objects failed and are scored as empty pictures, the first {first[0]}: {first[1]}"
             )
             lines.append("")
-        if len(shown) < len(FIGURES):
+        if not self.per_object("lpips"):
             lines.append("LPIPS: n/a, its pre-trained network is not on this machine.")
+        lines += [f"Floor {name}: n/a, {reason}." for name, reason in self.missing.items()]
         return "\n".join(lines).rstrip()
 
     def _whole(self) -> bool:
@@ -159,6 +161,7 @@ class Results:
             "truths": self.truths,
             "environment": self.environment,
             "seconds": self.seconds,
+            "missing": self.missing,
             "rows": self.rows,
         }
         write_atomically(path, json.dumps(document, indent=1, allow_nan=False).encode())
@@ -181,7 +184,7 @@ class Results:
             ) from error
         try:
             protocol = Protocol.from_dict(document["protocol"])
-            kept = (document[key] for key in ("method", "rows", "truths", "environment", "seconds"))
+            kept = (document[key] for key in ("method", "rows", "truths", "environment", "seconds", "missing"))
             results = cls(protocol, *kept)
             told = document["protocol_hash"]
             whole = results._whole()

@@ -23,13 +23,13 @@ from vfusion3d.cameras import Cameras
 from vfusion3d.data.scenes import TRANSFORMS, Scene
 from vfusion3d.errors import UsageError, VFusion3DError
 from vfusion3d.evaluation.environment import environment
+from vfusion3d.evaluation.floors import NEAREST, PASTED, WHITE, NearestSeen
 from vfusion3d.evaluation.methods import EvaluationItem, Method, Prediction
 from vfusion3d.evaluation.protocol import Protocol
-from vfusion3d.evaluation.results import ALL, METHOD, SEEN, UNKNOWN, UNSEEN, Results, Row
+from vfusion3d.evaluation.results import ALL, FIGURES, METHOD, SEEN, UNKNOWN, UNSEEN, Results, Row
 from vfusion3d.metrics import foreground_psnr, mask_iou, masks_on_white, psnr, ssim
 from vfusion3d.outputs import make_folder, write_atomically
 
-WHITE, PASTED, NEAREST = "all white", "input pasted", "nearest seen object"
 SCORING = 1
 """Version of how pictures are scored: what an older one kept is not gone on with."""
 _TOO_LARGE = 2.0  # what overshoots is clipped; what was meant in 0 to 255 is not white
@@ -173,8 +173,9 @@ def evaluate(
         facts = {"protocol": protocol.hash, "method": method.description, "content": method.identity}
         claim(output, {**facts, "lpips": getattr(lpips, "identity", lpips is not None), "scoring": SCORING})
     groups = {name: group_of(name, unseen, seen) for name in scenes}
-    nearest = _Nearest({name: scene for name, scene in scenes.items() if groups[name] == SEEN}, protocol)
-    rows: dict[str, list[Row]] = {METHOD: [], WHITE: [], PASTED: [], **({NEAREST: []} if nearest.possible else {})}
+    nearest = NearestSeen({name: scene for name, scene in scenes.items() if groups[name] == SEEN})
+    missing = _why_no_nearest(nearest, protocol)
+    rows: dict[str, list[Row]] = {METHOD: [], WHITE: [], PASTED: [], **({} if NEAREST in missing else {NEAREST: []})}
     seconds, truths = {}, {}
     for name, scene in tqdm(scenes.items(), desc=protocol.name, unit="object", file=sys.stderr):
         truths[name] = truth_key(scene)
@@ -186,14 +187,16 @@ def evaluate(
                 write_atomically(kept, json.dumps(done, allow_nan=False).encode())
         seconds[name] = done["seconds"]
         figures = dict(done["figures"])
-        if nearest.possible:  # which of the others were seen is no part of what is kept
-            figures[NEAREST] = nearest.figures(name, scene, lpips)
+        if not missing:  # which of the others were seen is no part of what is kept
+            figures[NEAREST] = _nearest_figures(nearest, name, scene, protocol, lpips)
         azimuths = azimuths_from(scene.cameras)
         for of, part in figures.items():
             for view, numbers in zip(protocol.scored, part, strict=True):
                 head = {"object": name, "group": groups[name], "view": view, "azimuth": azimuths[view]}
                 rows[of].append({**head, "failed": done["failed"] if of == METHOD else None, **numbers})
-    return Results(protocol, method.description, rows, truths, environment(getattr(method, "device", "cpu")), seconds)
+    return Results(
+        protocol, method.description, rows, truths, environment(getattr(method, "device", "cpu")), seconds, missing
+    )
 
 
 def _read_kept(path: Path, truth: str) -> dict[str, Any] | None:
@@ -230,23 +233,24 @@ def _score_object(
     return {"seconds": taken, "failed": failed, "figures": scored}
 
 
-class _Nearest:
-    """The floor of retrieval: the views of the seen object whose input view is most like the object's own."""
+def _why_no_nearest(nearest: NearestSeen, protocol: Protocol) -> dict[str, str]:
+    """Why there is no floor of the nearest seen object, under its name; empty where there is one."""
+    if protocol.layout != "benchmark":
+        return {NEAREST: "each object has cameras of its own, so that others' views show other sides"}
+    if not nearest.seen:
+        return {NEAREST: "none of the objects is known to have been trained on"}
+    return {}
 
-    def __init__(self, seen: Mapping[str, Scene], protocol: Protocol) -> None:
-        # Where cameras are drawn per object its views show others from elsewhere.
-        self.possible = bool(seen) and protocol.layout == "benchmark" and len(seen) > 1
-        self.seen, self.protocol = seen, protocol
-        self._fronts: dict[str, Tensor] = {}
 
-    def figures(self, name: str, scene: Scene, lpips: Lpips | None) -> list[dict[str, float | None]]:
-        """Figures of the nearest other object's views, as if they were predicted of this one."""
-        if not self._fronts:
-            self._fronts = {other: over_white(seen.image(0)[None])[0] for other, seen in self.seen.items()}
-        every = truth_of(scene)
-        errors = {o: float((front - every.rgb[0]).square().mean()) for o, front in self._fronts.items() if o != name}
-        other = scored_part(truth_of(self.seen[min(errors, key=lambda key: (errors[key], key))]), self.protocol)
-        return score_views(Prediction(other.rgb, other.mask), scored_part(every, self.protocol), self.protocol, lpips)
+def _nearest_figures(
+    nearest: NearestSeen, name: str, scene: Scene, protocol: Protocol, lpips: Lpips | None
+) -> list[dict[str, float | None]]:
+    """Figures of the nearest seen object's views, as if they were predicted of this one; None each if there is none."""
+    other = nearest.of(name, scene)
+    if other is None:
+        return [dict.fromkeys(FIGURES) for _ in protocol.scored]
+    theirs, own = (scored_part(truth_of(part), protocol) for part in (nearest.seen[other], scene))
+    return score_views(Prediction(theirs.rgb, theirs.mask), own, protocol, lpips)
 
 
 def azimuths_from(cameras: Cameras) -> list[float]:
