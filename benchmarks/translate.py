@@ -1,7 +1,7 @@
 """How much a protocol alone moves the figures: one method under several protocols.
 
     python benchmarks/translate.py --meshes MESHES --model nano --limit 20
-    python benchmarks/translate.py --meshes MESHES --predicted-meshes THEIRS --protocols gso-orbit gso30-syncdreamer
+    python benchmarks/translate.py --meshes MESHES --predicted-meshes THEIRS --protocols gso-orbit syncdreamer-views
 
 Takes the options of gso.py, but for --output. `pooled PSNR` is what torchmetrics' default makes of the same pictures:
 one mean squared error over all of them. The all-white picture stands beside each, since a protocol that makes objects
@@ -20,7 +20,7 @@ from vfusion3d.evaluation.command import build_parser, run
 from vfusion3d.evaluation.floors import WHITE
 from vfusion3d.evaluation.results import FIGURES, METHOD, Results
 
-PROTOCOLS = ["gso-orbit", "gso-orbit-input", "gso30-syncdreamer", "novel-view-32"]
+PROTOCOLS = ["gso-orbit", "gso-orbit-input", "syncdreamer-views", "novel-view-32"]
 
 
 def pooled(results: Results) -> float:

@@ -117,6 +117,7 @@ def test_shapes_of_true_meshes_and_of_a_checkpoint(work: Path, call: Callable[..
     [
         (["--protocol", "mine"], "There is no protocol 'mine'"),
         (["--limit", "0"], "--limit must be at least 1"),
+        (["--workers", "0"], "--workers must be at least 1"),
         (["--model", "nobody"], "Unknown model 'nobody'"),
         (["--predicted-images", "nowhere"], "The folder nowhere does not exist"),
         (["--entry", "nothing"], "must be module:function"),
@@ -131,3 +132,44 @@ def test_bad_options(work: Path, call: Callable[..., int], capsys: Any, options:
     assert call("gso.py", *usual, *model, *options) == 2
     said = capsys.readouterr().err
     assert message in said.splitlines()[-1] and not (work / "cache").exists()  # before anything is rendered
+
+
+def test_both_renders_of_a_checkpoint_are_compared(work: Path, call: Callable[..., int], capsys: Any) -> None:
+    """Pitfall 8: the volume and the exported mesh of one reconstruction are different numbers, and never one run."""
+    usual = ["--meshes", str(work / "meshes"), "--cache", str(work / "cache"), "--workers", "1", "--device", "cpu"]
+    usual += ["--protocol", str(work / "small.yaml"), "--output", str(work / "out")]
+    model = ["--model", str(work / "model")]
+    assert call("gso.py", *usual, *model, "--render", "both") == 0
+    shown = capsys.readouterr().out
+    assert "volume renders**" in shown and "mesh renders**" in shown and "B is mesh" in shown
+    assert call("gso.py", *usual, *model, "--render", "both", "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    one, two = (document[kind]["means"]["method"]["unseen"]["psnr"]["value"] for kind in ("volume", "mesh"))
+    assert one != two and document["comparison"]["names"] == ["volume", "mesh"]
+    assert call("gso.py", *usual, *model, "--output", str(work / "out" / "volume"), "--render", "mesh") == 2
+    assert "has objects of another method" in capsys.readouterr().err
+    assert call("gso.py", *usual, "--predicted-meshes", str(work / "meshes"), "--render", "both") == 2
+    assert "Option --render is of checkpoints" in capsys.readouterr().err
+
+
+def test_a_folder_of_other_objects_is_no_table_of_failures(work: Path, call: Callable[..., int], capsys: Any) -> None:
+    usual = ["--meshes", str(work / "meshes"), "--cache", str(work / "cache"), "--workers", "1"]
+    usual += ["--protocol", str(work / "small.yaml")]
+    for name in ("elsewhere", "there"):
+        (work / "pictures" / name).mkdir(parents=True)
+    assert call("gso.py", *usual, "--predicted-images", str(work / "pictures")) == 2
+    assert "has none of the 2 objects, large for one, but 2 others (elsewhere, there" in capsys.readouterr().err
+    (work / "pictures" / "large").mkdir()
+    assert call("gso.py", *usual, "--predicted-images", str(work / "pictures")) == 0
+    told = capsys.readouterr()
+    assert "lacks 1 of the 2 objects, small for one" in told.err and "2 objects failed" in told.out
+
+
+def test_too_little_memory_is_no_failure_of_the_method(work: Path, call: Callable[..., int], capsys: Any) -> None:
+    (work / "hungry.py").write_text("import torch\ndef start(image):\n    raise torch.OutOfMemoryError('of GiB')\n")
+    usual = ["--meshes", str(work / "meshes"), "--cache", str(work / "cache"), "--workers", "1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(work))
+        options = ["--protocol", str(work / "small.yaml"), "--entry", "hungry:start", "--device", "cpu"]
+        assert call("gso.py", *usual, *options) == 2
+    assert "The memory of cpu is too small for this model (of GiB)." in capsys.readouterr().err

@@ -89,6 +89,38 @@ def test_what_pairs_leave_out_is_said(protocol) -> None:
     assert compare(results(protocol), less).left_out() == ["2 objects are in A alone.", "1 objects failed in B."]
 
 
+def test_what_one_has_seen_and_the_other_has_not_is_apart(protocol) -> None:
+    a, b = results(protocol), results(protocol, 0.5)
+    for row in b.rows["method"]:
+        row["group"] = "all"
+    groups = {d.group: d.objects for d in compare(a, b, ("ours", "theirs")).differences}
+    assert groups == {"unseen in ours, unknown in theirs": 6, "seen in ours, unknown in theirs": 6, "all": 12}
+    for row in a.rows["method"]:
+        row["group"] = "all"
+    assert {d.group for d in compare(a, b).differences} == {"all"}
+
+
+def test_floors_stand_beside_the_differences(protocol) -> None:
+    a, b = results(protocol), results(protocol, 0.5)
+    b.rows["all white"] = a.rows["all white"]
+    for one, shift in ((a, 0.0), (b, 1.0)):
+        one.rows["nearest seen object"] = [{**row, "psnr": 12.0 + shift} for row in one.rows["all white"]]
+    comparison = compare(a, dataclasses.replace(b, missing={"input pasted": "for a test"}))
+    floors = {(floor.group, floor.name): floor.means["psnr"] for floor in comparison.floors}
+    assert floors[("unseen", "all white")] == 9 and floors[("unseen", "input pasted")] is None
+    assert floors[("seen", "nearest seen object of A")] == 12 and floors[("all", "nearest seen object of B")] == 13
+    assert "| unseen | all white | 9.00 |" in comparison.table()
+    assert comparison.to_dict()["floors"][0]["name"] == "all white"
+
+
+def test_other_lpips_weights_are_not_compared(protocol) -> None:
+    a, b = results(protocol), dataclasses.replace(results(protocol, 0.5), lpips_weights="vgg, others")
+    comparison = compare(a, b)
+    assert "lpips" not in {d.figure for d in comparison.differences}
+    assert "LPIPS is not compared" in comparison.table() and comparison.to_dict()["remarks"]
+    assert "lpips" in {d.figure for d in compare(a, a).differences} and not compare(a, a).remarks
+
+
 def test_one_object_has_no_interval(protocol) -> None:
     comparison = compare(results(protocol, objects=1), results(protocol, 1.0, objects=1))
     assert json.loads(json.dumps(comparison.to_dict(), allow_nan=False))["differences"][0]["interval"]["low"] is None
@@ -100,7 +132,8 @@ def test_the_command(protocol, tmp_path, capsys) -> None:
         (tmp_path / name).mkdir()
         results(protocol, shift, method=name).save(tmp_path / name / "results.json")
     assert main(["compare", str(tmp_path / "one"), str(tmp_path / "two" / "results.json")]) == 0
-    assert "B is two (two), A is one (one)" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "B is two (two), A is one (one)" in told and f"this is small {protocol.hash[:12]}" in told
     output = tmp_path / "comparison"
     arguments = ["compare", str(tmp_path / "one"), str(tmp_path / "two"), "--output", str(output), "--json"]
     pytest.importorskip("matplotlib")
@@ -117,13 +150,24 @@ def test_the_command(protocol, tmp_path, capsys) -> None:
     ("damage", "message"),
     [
         (lambda text: text[: len(text) // 2], "may be cut short"),
-        (lambda text: "[]", "cannot be used"),
+        (lambda text: "[]", "cannot be read"),
+        (lambda text: text.replace('"format": 2', '"format": 1'), "are of another version (form 1, not 2)"),
+        (lambda text: text.replace('"method":', '"methods":', 1), "cannot be used"),
         (lambda text: text.replace('"fov": null', '"fov": 30.0'), "one of them was changed"),
         (lambda text: text.replace('"view": 1', '"vie": 1'), "rows that are not whole"),
         (lambda text: text.replace('"view": 1', '"view": 2'), "rows that are not whole"),
         (lambda text: text.replace('"iou": 0.5', '"iou": NaN'), "rows that are not whole"),
     ],
-    ids=["cut", "another document", "protocol changed", "row without view", "a view twice", "no number"],
+    ids=[
+        "cut",
+        "another document",
+        "an older form",
+        "a key less",
+        "protocol changed",
+        "row without view",
+        "a view twice",
+        "no number",
+    ],
 )
 def test_damaged_results_are_refused(protocol, tmp_path, capsys, damage, message) -> None:
     path = tmp_path / "results.json"

@@ -12,10 +12,8 @@ from PIL import Image
 
 from vfusion3d.alpha import pixels_over_white
 from vfusion3d.errors import MeshError, UsageError
-from vfusion3d.evaluation import EntryPoint, ImageFolder, MeshFolder, VideoFolder, evaluate, render_targets
-from vfusion3d.evaluation.scoring import truth_of
+from vfusion3d.evaluation import EntryPoint, ImageFolder, MeshFolder, VideoFolder, compare, evaluate, render_targets
 from vfusion3d.meshes import write_mesh
-from vfusion3d.metrics import mask_iou, masks_on_white
 from vfusion3d.rendering.isosurface import SurfaceMesh
 
 from .conftest import SIZE, VIEWS
@@ -37,14 +35,22 @@ def test_scene_folders_are_pictures_too(scenes, protocol) -> None:
     perfect(evaluate(ImageFolder(folder, VIEWS), scenes, protocol))
 
 
-def test_pictures_without_alpha_have_masks_from_white(scenes, renders, protocol) -> None:
-    results = evaluate(ImageFolder(renders(scenes, alpha=False), VIEWS), scenes, protocol)
-    assert results.mean("psnr").value > 45
-    for name, scene in scenes.items():  # pixels on an edge are not white, and count as the object
-        truth = truth_of(scene)
-        wanted = mask_iou(masks_on_white(truth.rgb)[1:, None].float(), truth.mask[1:])
-        found = [row["iou"] for row in results.rows["method"] if row["object"] == name]
-        assert found == pytest.approx(wanted.tolist(), abs=0.02)
+def test_pictures_with_and_without_alpha_score_alike(scenes, renders, protocol, tmp_path) -> None:
+    """The same renders as RGBA and RGB files and as numbers are one method; a video adds what its compression does."""
+    folder = renders(scenes)
+    with_alpha = evaluate(ImageFolder(folder, VIEWS), scenes, protocol)
+    (tmp_path / "videos").mkdir()
+    for name in scenes:
+        files = [folder / name / f"{view}.png" for view in range(VIEWS)]
+        for file in files:
+            Image.fromarray(pixels_over_white(np.array(Image.open(file)))).save(file)
+        frames = np.stack([np.array(Image.open(file)) for file in files])
+        iio.imwrite(tmp_path / "videos" / f"{name}.mp4", frames, fps=8, macro_block_size=None)
+    without = evaluate(ImageFolder(folder, VIEWS), scenes, protocol)
+    assert without.rows == with_alpha.rows
+    perfect(without)
+    video = evaluate(VideoFolder(tmp_path / "videos", VIEWS), scenes, protocol)
+    assert video.mean("psnr").value > 30 and video.mean("iou").value > 0.93
 
 
 def test_one_missing_view_is_not_taken_for_the_input(scenes, renders, protocol) -> None:
@@ -193,12 +199,28 @@ def test_true_views_are_kept_by_what_they_show(meshes, protocol, tmp_path) -> No
     assert places[0] != places[1]
 
 
+def test_another_renderer_makes_other_true_views(meshes, protocol, tmp_path, monkeypatch) -> None:
+    """Pitfall 11: the drawing's version and the lights are in the cache's keys, and other truths are not compared."""
+    method, runs = MeshFolder(meshes, scale="fit", lighting="lambert"), []
+    for changes, version in (({}, 1), ({"lighting": "unlit"}, 1), ({}, 2)):
+        monkeypatch.setattr("vfusion3d.evaluation.targets.RENDERING", version)
+        settings = dataclasses.replace(protocol, **changes)
+        scenes = render_targets(settings, {"block": meshes / "block.glb"}, tmp_path / "cache", workers=1)
+        runs.append((scenes["block"].folder, evaluate(method, scenes, settings)))
+    assert len({folder for folder, _ in runs}) == 3
+    unlit = runs[1][1]
+    assert runs[0][1].mean("psnr").value == 100 > unlit.mean("psnr").value  # lights are a protocol's, too
+    with pytest.raises(UsageError, match="different protocols"):
+        compare(runs[0][1], unlit)
+
+
 def test_true_views_are_never_left_out(meshes, protocol, tmp_path) -> None:
     (meshes / "broken.glb").write_bytes(b"glTF")
     with pytest.raises(MeshError, match=r"True views cannot be made of .*broken.glb"):
         render_targets(protocol, {"broken": meshes / "broken.glb"}, tmp_path / "cache", workers=1)
-    with pytest.raises(UsageError, match="is of 2 objects, but 1 of the 1 meshes are its"):
-        render_targets(dataclasses.replace(protocol, count=2), {"block": meshes / "block.glb"}, tmp_path / "cache")
+    named = dataclasses.replace(protocol, objects=("block", "cone"))
+    with pytest.raises(UsageError, match="is of 2 objects, but 1 of them are not among the 1 meshes, the first cone"):
+        render_targets(named, {"block": meshes / "block.glb"}, tmp_path / "cache")
 
 
 def test_meshes_that_are_missing(tmp_path, meshes, scenes, protocol) -> None:
@@ -206,3 +228,19 @@ def test_meshes_that_are_missing(tmp_path, meshes, scenes, protocol) -> None:
     assert "There is no mesh of object cat in" in results.failures["cat"]
     with pytest.raises(UsageError, match="`scale` must be one of"):
         MeshFolder(meshes, scale="some")  # type: ignore[arg-type]
+
+
+def test_two_files_of_one_object_are_refused(tmp_path) -> None:
+    for name in ("cat.mp4", "cat.gif"):
+        (tmp_path / name).touch()
+    with pytest.raises(UsageError, match=r"Both .*cat.gif and .*cat.mp4 are videos of object cat; remove one"):
+        VideoFolder(tmp_path, VIEWS)
+
+
+def test_a_function_may_be_wrapped(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    (tmp_path / "wrapped.py").write_text("import functools\nstart = functools.partial(print, 1)\n")
+    before = EntryPoint("wrapped:start").identity
+    (tmp_path / "wrapped.py").write_text("import functools\nstart = functools.partial(print, 2)\n")
+    assert EntryPoint("wrapped:start").identity != before

@@ -34,50 +34,58 @@ def test_the_hash_is_of_everything_that_decides_a_figure(protocol: Protocol) -> 
     changes = {
         "layout": "random", "views": 5, "resolution": 32, "elevation": 10.0, "fov": 30.0, "lighting": "unlit",
         "count_input": True, "lpips": "alex", "border": 0.2, "alignment": "silhouette-scale", "seed": 1,
-        "name": "other", "count": 5,
+        "name": "other", "objects": ("cat",),
     }  # fmt: skip
     hashes = {protocol.hash, *(dataclasses.replace(protocol, **{key: value}).hash for key, value in changes.items())}
     assert len(hashes) == 1 + len(changes)
     assert dataclasses.replace(protocol, elevation=20.0).hash == protocol.hash  # one number, however it is written
     words = dataclasses.replace(protocol, description="other words", sources=("elsewhere",))
     assert words.hash == protocol.hash
-    assert {field.name for field in dataclasses.fields(protocol)} == {
-        *changes,
-        "description",
-        "sources",
-        "objects",
-        "leave_out",
-    }
+    assert {field.name for field in dataclasses.fields(protocol)} == {*changes, "description", "sources"}
 
 
-def test_a_list_of_objects_is_hashed_by_its_names(protocol: Protocol, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("vfusion3d.evaluation.protocol.FOLDER", tmp_path)
+def test_the_hash_is_of_the_rules_too(protocol: Protocol, monkeypatch) -> None:
+    before = protocol.hash
+    monkeypatch.setattr("vfusion3d.evaluation.protocol.RULES", -1)
+    assert protocol.hash != before
+
+
+FIELDS = "name: mine, description: y, layout: orbit, views: 4, resolution: 32"
+
+
+def test_a_list_of_objects_is_hashed_by_its_names(tmp_path) -> None:
     (tmp_path / "one.txt").write_text("cat\ndog\n")
-    (tmp_path / "two.txt").write_text("dog\n\ncat\n")
-    one, two, less = (
-        dataclasses.replace(protocol, **{key: name})
-        for key, name in (("objects", "one.txt"), ("objects", "two.txt"), ("leave_out", "one.txt"))
-    )
-    assert one.hash == two.hash and len({protocol.hash, one.hash, less.hash}) == 3
-    assert one.choose(["jar", "dog"]) == ["dog"] and less.choose(["jar", "dog"]) == ["jar"]
-    assert protocol.choose(["jar", "dog"]) == ["dog", "jar"]
-    with pytest.raises(UsageError, match=r"The object list .*three.txt of protocol small cannot be read"):
-        dataclasses.replace(protocol, objects="three.txt").choose(["cat"])
-    with pytest.raises(UsageError, match="None of the 1 meshes is an object of protocol small"):
-        one.choose(["jar"])
-    with pytest.raises(UsageError, match="is of 2 objects, but 1 of the 2 meshes are its"):
-        dataclasses.replace(one, count=2).choose(["cat", "jar"])
+    protocols = []
+    for k, objects in enumerate(("one.txt", "[dog, cat]", "[dog]", "null")):
+        path = tmp_path / f"{k}.yaml"
+        path.write_text(f"{{{FIELDS}, objects: {objects}}}")
+        protocols.append(Protocol.load(path))  # beside the protocol, wherever that is
+    one, two, less, every = protocols
+    assert one.hash == two.hash and len({every.hash, one.hash, less.hash}) == 3
+    (tmp_path / "one.txt").unlink()
+    assert Protocol.from_dict(one.to_dict()).hash == one.hash  # results need no list
+    assert one.choose(["jar", "dog", "cat"]) == ["cat", "dog"] and every.choose(["jar", "dog"]) == ["dog", "jar"]
+    with pytest.raises(UsageError, match="is of 2 objects, but 1 of them are not among the 2 meshes, the first dog: "):
+        one.choose(["cat", "jar"])
+    with pytest.raises(UsageError, match=r"The list of objects of .*0.yaml, .*one.txt, cannot be read"):
+        Protocol.load(tmp_path / "0.yaml")
 
 
-def test_996_of_googles_1030_scans() -> None:
-    """The frozen list: all but 34 second scans of a thing, whose names add a code of eleven letters."""
-    protocol = Protocol.load("gso-orbit-996")
-    left_out = protocol._list("gso-second-scans.txt")
-    assert len(left_out) == 34 == 1030 - protocol.count and all(re.search(r"_[0-9A-Za-z]{11}$", n) for n in left_out)
-    others = [f"scan {k}" for k in range(996)]
-    assert protocol.choose([*others, *left_out]) == sorted(others)
-    with pytest.raises(UsageError, match="is of 996 objects, but 995"):
-        protocol.choose(others[1:])
+@pytest.mark.parametrize(("name", "count"), [("gso-orbit-996", 996), ("gso30-syncdreamer", 30)])
+def test_frozen_lists(name: str, count: int) -> None:
+    protocol = Protocol.load(name)
+    objects = protocol.objects
+    assert objects is not None and len(set(objects)) == len(objects) == count
+    assert protocol.choose([*objects, "another"]) == sorted(objects)
+    with pytest.raises(UsageError, match=f"is of {count} objects, but 1 of them are not among the {count - 1}"):
+        protocol.choose(objects[1:])
+
+
+def test_996_of_googles_scans_are_different_things() -> None:
+    """A code of eleven letters and digits at a name's end marks another scan: of some things, later ones stay."""
+    objects = Protocol.load("gso-orbit-996").objects
+    assert objects is not None and all(re.fullmatch(r"[0-9A-Za-z_]+", name) for name in objects)
+    assert "CoQ10" in objects and "CoQ10_BjTLbuRVt1t" not in objects and "Android_Figure_Panda" in objects
 
 
 @pytest.mark.parametrize(
@@ -94,6 +102,7 @@ def test_996_of_googles_1030_scans() -> None:
             "`count_input` is of",
         ),
         ("{name: x, description: y, layout: orbit, views: 4, resolution: 32, objects: 5}", "`objects` is of the wrong"),
+        ("{name: x, description: y, layout: orbit, views: 4, resolution: 32, objects: []}", "must be a list of names"),
         ("{name: x, description: y, layout: orbit, views: 1, resolution: 32}", "at least 2 `views`"),
         (
             "{name: x, description: y, layout: orbit, views: 4, resolution: 32, lpips: squeeze}",

@@ -7,13 +7,13 @@ import json
 
 import pytest
 import torch
+from torch import Tensor
 
 from vfusion3d import TriplaneReconstructor
 from vfusion3d.cameras import orbit
 from vfusion3d.errors import UsageError
-from vfusion3d.evaluation import ImageFolder, Prediction, Protocol, Reconstructor, evaluate
-from vfusion3d.evaluation.scoring import Truth, azimuths_from, magnified, score_views, scored_part, truth_of
-from vfusion3d.metrics import masks_on_white
+from vfusion3d.evaluation import ImageFolder, Protocol, Reconstructor, evaluate
+from vfusion3d.evaluation.scoring import azimuths_from, magnified, score_views, scored_part, silhouettes, truth_of
 
 from .conftest import SIZE, VIEWS, scene_of
 
@@ -23,16 +23,16 @@ class Given:
 
     description = identity = "given"
 
-    def __init__(self, predictions: dict[str, Prediction]) -> None:
+    def __init__(self, predictions: dict[str, Tensor]) -> None:
         self.predictions, self.asked = predictions, []
 
-    def predict(self, item) -> Prediction:
+    def predict(self, item) -> Tensor:
         self.asked.append(item.name)
         return self.predictions[item.name]
 
 
-def true(scenes, views=slice(1, None)) -> dict[str, Prediction]:
-    return {name: Prediction(truth_of(scene).rgb[views], truth_of(scene).mask[views]) for name, scene in scenes.items()}
+def true(scenes, views=slice(1, None)) -> dict[str, Tensor]:
+    return {name: truth_of(scene).rgb[views] for name, scene in scenes.items()}
 
 
 def test_rows_have_every_scored_view_and_the_floors(scenes, protocol) -> None:
@@ -44,10 +44,8 @@ def test_rows_have_every_scored_view_and_the_floors(scenes, protocol) -> None:
     assert list(results.rows) == ["method", "all white", "input pasted", "nearest seen object"]
     assert results.groups == ["unseen", "seen"]
     cat = [row for row in results.rows["nearest seen object"] if row["object"] == "dog"]
-    jar = truth_of(scenes["jar"])  # the only other seen object
-    mine = score_views(
-        Prediction(jar.rgb[1:], jar.mask[1:]), Truth(*(x[1:] for x in vars(truth_of(scenes["dog"])).values())), protocol
-    )
+    jar = truth_of(scenes["jar"]).rgb[1:]  # the only other seen object
+    mine = score_views(jar, scored_part(truth_of(scenes["dog"]), protocol), protocol)
     assert [row["psnr"] for row in cat] == [row["psnr"] for row in mine]
 
 
@@ -77,7 +75,7 @@ def test_means_are_of_objects_not_of_a_pool(scenes, protocol) -> None:
     """Pitfall 3: the mean of PSNRs is not the PSNR of the mean error, and objects count alike."""
     predictions = true(scenes)
     for k, name in enumerate(scenes):
-        predictions[name] = Prediction(predictions[name].rgb + 0.2 * k, predictions[name].opacity)
+        predictions[name] = predictions[name] + 0.2 * k
     results = evaluate(Given(predictions), scenes, protocol)
     per_view: dict[str, list[float]] = {}
     for row in results.rows["method"]:
@@ -85,15 +83,15 @@ def test_means_are_of_objects_not_of_a_pool(scenes, protocol) -> None:
     means = [sum(values) / len(values) for values in per_view.values()]
     assert results.mean("psnr").value == pytest.approx(sum(means) / 3)
     truth = torch.cat([truth_of(scene).rgb[1:] for scene in scenes.values()])
-    pooled = -10 * torch.cat([p.rgb.clamp(0, 1) for p in predictions.values()]).sub(truth).square().mean().log10()
+    pooled = -10 * torch.cat([p.clamp(0, 1) for p in predictions.values()]).sub(truth).square().mean().log10()
     assert results.mean("psnr").value > float(pooled) + 5
 
 
 def test_failures_are_scored_and_counted(scenes, protocol) -> None:
     """Pitfall 10: NaN or a wrong shape is an empty picture, not a missing row."""
     predictions = true(scenes)
-    predictions["cat"] = Prediction(predictions["cat"].rgb * torch.nan, predictions["cat"].opacity)
-    predictions["dog"] = Prediction(predictions["dog"].rgb[:2], None)
+    predictions["cat"] = predictions["cat"] * torch.nan
+    predictions["dog"] = predictions["dog"][:2]
     results = evaluate(Given(predictions), scenes, protocol)
     assert results.failures == {
         "cat": "The prediction has NaN or infinite values.",
@@ -111,15 +109,13 @@ def test_scale_is_taken_out_only_where_the_protocol_says_so(scenes, protocol) ->
     theta = torch.tensor([[1.25, 0, 0], [0, 1.25, 0]]).expand(VIEWS, 2, 3)
     grid = torch.nn.functional.affine_grid(theta, [VIEWS, 1, SIZE, SIZE], align_corners=False)
     small = 1 - torch.nn.functional.grid_sample(1 - truth.rgb, grid, align_corners=False)
-    mask = torch.nn.functional.grid_sample(truth.mask, grid, align_corners=False)
     aligned = dataclasses.replace(protocol, alignment="silhouette-scale")
-    raw, after = (score_views(Prediction(small, mask), truth, p) for p in (protocol, aligned))
+    raw, after = (score_views(small, truth, p) for p in (protocol, aligned))
     assert min(b["psnr"] - a["psnr"] for a, b in zip(raw, after, strict=True)) > 2
     assert min(row["iou"] for row in after) > 0.9
-    same, _ = magnified(truth.rgb, truth.mask, truth.mask)
-    torch.testing.assert_close(same, truth.rgb)
-    nothing = torch.zeros_like(mask)
-    assert magnified(small, nothing, truth.mask)[1] is nothing
+    shapes = silhouettes(truth.rgb)
+    torch.testing.assert_close(magnified(truth.rgb, shapes, shapes), truth.rgb)
+    assert magnified(small, torch.zeros_like(shapes), shapes) is small
 
 
 def test_turning_cameras_and_objects_together_changes_nothing(protocol, tmp_path) -> None:
@@ -140,23 +136,21 @@ def test_turning_cameras_and_objects_together_changes_nothing(protocol, tmp_path
 
 
 def test_pictures_of_0_to_255_are_a_failure_and_not_white(scenes, protocol) -> None:
-    predictions = {name: Prediction(part.rgb * 255, part.opacity) for name, part in true(scenes).items()}
-    predictions["jar"] = Prediction(true(scenes)["jar"].rgb, true(scenes)["jar"].opacity[:, 0])
+    predictions = {name: part * 255 for name, part in true(scenes).items()}
     failures = evaluate(Given(predictions), scenes, protocol).failures
     assert failures["cat"] == "The prediction has values up to 255; pictures must be in [0, 1]."
-    assert failures["jar"].startswith(f"The predicted opacity has shape [3, {SIZE}, {SIZE}], but")
 
 
 def test_what_failed_is_tried_again(scenes, protocol, tmp_path) -> None:
     broken = true(scenes)
-    broken["cat"] = Prediction(broken["cat"].rgb * torch.nan)
+    broken["cat"] = broken["cat"] * torch.nan
     evaluate(Given(broken), scenes, protocol, tmp_path / "out")
     method = Given(true(scenes))
     assert not evaluate(method, scenes, protocol, tmp_path / "out").failures and method.asked == ["cat"]
 
 
 def test_mirrored_predictions_are_not_perfect(scenes, protocol) -> None:
-    predictions = {name: Prediction(p.rgb.flip(-1), p.opacity.flip(-1)) for name, p in true(scenes).items()}
+    predictions = {name: part.flip(-1) for name, part in true(scenes).items()}
     assert evaluate(Given(predictions), scenes, protocol).mean("psnr").value < 40
 
 
@@ -215,13 +209,30 @@ def test_what_was_kept_is_gone_on_with_only_where_it_still_holds(scenes, protoco
         evaluate(method, scenes, protocol, out)
 
 
-def test_without_opacity_each_view_has_the_mask_of_its_own_picture(scenes, protocol) -> None:
-    """Three views: masks of a missing dimension would be spread over the others' without a word."""
+def test_silhouettes_are_of_pictures_alike_for_all_methods(scenes, protocol) -> None:
+    """What gives opacities and what gives pictures stand in one table: true views are perfect, each view by its own."""
     truth = scored_part(truth_of(scenes["jar"]), protocol)
-    masks = masks_on_white(truth.rgb)[:, None].float()
-    assert score_views(Prediction(truth.rgb), truth, protocol) == score_views(
-        Prediction(truth.rgb, masks), truth, protocol
-    )
+    assert [row["iou"] for row in score_views(truth.rgb, truth, protocol)] == [1, 1, 1]
+    shifted = truth.rgb.roll(3, -1)
+    rows = score_views(shifted, truth, protocol)
+    for view, row in enumerate(rows):
+        one, two = (silhouettes(part[view : view + 1]) for part in (shifted, truth.rgb))
+        assert row["iou"] == pytest.approx(float((one & two).sum() / (one | two).sum()))
+        region = (one | two | (truth.opacity[view : view + 1] > 0.5)).expand(1, 3, -1, -1)
+        error = (shifted[view : view + 1] - truth.rgb[view : view + 1])[region].square().mean()
+        assert row["foreground_psnr"] == pytest.approx(float(-10 * error.log10()), abs=1e-3)
+    assert len({row["iou"] for row in rows}) > 1
+
+
+def test_white_parts_of_the_object_are_foreground(scenes, protocol) -> None:
+    """Its mask counts where its colour does not tell it: there, too, something dark is an error."""
+    truth = scored_part(truth_of(scenes["jar"]), protocol)
+    white = dataclasses.replace(truth, rgb=torch.ones_like(truth.rgb))
+    rows = score_views(white.rgb, white, protocol)
+    assert [row["foreground_psnr"] for row in rows] == [100, 100, 100]
+    assert [row["iou"] for row in rows] == [None] * 3  # or nothing would be a perfect prediction
+    nothing = dataclasses.replace(white, opacity=torch.zeros_like(truth.opacity))
+    assert [row["foreground_psnr"] for row in score_views(white.rgb, nothing, protocol)] == [None] * 3
 
 
 def test_lpips_is_a_column_where_there_is_a_network(scenes, protocol) -> None:
@@ -232,7 +243,7 @@ def test_lpips_is_a_column_where_there_is_a_network(scenes, protocol) -> None:
     assert results.mean("lpips").value == 0 and "LPIPS (vgg)" in results.table()
     assert "LPIPS: n/a" not in results.table()
     without = evaluate(Given(true(scenes)), scenes, protocol).table()
-    assert "LPIPS: n/a" in without and "| n/a | 1.000 |" in without  # a column still
+    assert "LPIPS: n/a" in without and "| n/a | 1.000 [1.000, 1.000] |" in without  # a column still
 
 
 def test_azimuths_are_from_the_input() -> None:

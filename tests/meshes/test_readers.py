@@ -392,3 +392,20 @@ def test_broken_files_get_one_sentence_each(tmp_path: Path) -> None:
 def test_unknown_up_axis(tmp_path: Path) -> None:
     with pytest.raises(MeshError, match="`up`"):
         read_mesh(tmp_path / "m.glb", up="x")  # type: ignore[arg-type]
+
+
+def test_textures_of_gazebos_layout_are_found(tmp_path: Path) -> None:
+    """As Google's scans come: ``NAME/meshes/model.obj``, ``NAME/materials/textures/texture.png``."""
+    meshes, textures = tmp_path / "CAT" / "meshes", tmp_path / "CAT" / "materials" / "textures"
+    meshes.mkdir(parents=True)
+    write_obj(meshes, "model", "map_Kd texture.png")
+    with pytest.raises(MeshError, match=r"names the file 'texture.png', which is missing"):
+        read_mesh(meshes / "model.obj")
+    textures.mkdir(parents=True)
+    Image.new("RGB", (2, 2), "red").save(textures / "texture.png")
+    [part] = read_mesh(meshes / "model.obj").parts
+    assert part.texture is not None
+    np.testing.assert_array_equal(part.texture[0, 0], [255, 0, 0, 255])
+    (meshes / "model.mtl").write_text("newmtl a\nmap_Kd ../../secret.png\n")
+    with pytest.raises(MeshError, match="outside its folder"):
+        read_mesh(meshes / "model.obj")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -64,11 +65,24 @@ def excluded_names(exclude: Iterable[str] | str | None) -> set[str]:
     """
     if not isinstance(exclude, str):
         return set(exclude or ())
+    return set(read_names(exclude, "list of scenes to exclude"))
+
+
+def read_names(path: str | os.PathLike[str], what: str) -> list[str]:
+    """The lines of a text file that are not empty.
+
+    Args:
+        path: The file.
+        what: What it is, for the error.
+
+    Raises:
+        UsageError: if it cannot be read.
+    """
     try:
-        lines = Path(exclude).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"The list of scenes to exclude, {exclude}, cannot be read ({error}).") from error
-    return {line.strip() for line in lines if line.strip()}
+        raise UsageError(f"The {what}, {os.fspath(path)}, cannot be read ({error}).") from error
+    return [line.strip() for line in lines if line.strip()]
 
 
 def names_hash(names: Sequence[str]) -> str:

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from vfusion3d.data.held_out import excluded_names
+from vfusion3d.data.held_out import read_names
 from vfusion3d.errors import CheckpointError, MissingWeightsError, UsageError, VFusion3DError
-from vfusion3d.evaluation.methods import EntryPoint, ImageFolder, MeshFolder, Method, Reconstructor, VideoFolder
+from vfusion3d.evaluation.comparison import compare
+from vfusion3d.evaluation.methods import (
+    EntryPoint,
+    FolderMethod,
+    ImageFolder,
+    MeshFolder,
+    Method,
+    Reconstructor,
+    VideoFolder,
+    weights_identity,
+)
 from vfusion3d.evaluation.protocol import Protocol, list_protocols
 from vfusion3d.evaluation.published import published_rows
 from vfusion3d.evaluation.results import RESULTS, Results
@@ -23,9 +33,12 @@ from vfusion3d.meshes.files import find_meshes
 from vfusion3d.models.checkpoints import held_out_names, training_names
 from vfusion3d.outputs import make_folder
 
+BOTH = "both"
+
 
 def build_parser(program: str, description: str, protocol: str) -> argparse.ArgumentParser:
     """Options of a script whose usual protocol is ``protocol``."""
+
     parser = argparse.ArgumentParser(
         prog=program, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -44,8 +57,8 @@ def build_parser(program: str, description: str, protocol: str) -> argparse.Argu
     add("--predicted-up", choices=["y", "z"], default="y", help="up axis of predicted meshes (y)")
     add("--predicted-lighting", choices=["unlit", "lambert"], default="unlit",
         help="unlit: their colours have the light in them; lambert: light them as the true ones (unlit)")  # fmt: skip
-    add("--render", choices=["volume", "mesh"], default="volume", help="of checkpoints: the volume, or the exported "
-        "mesh with vertex colours, which is another number (volume)")  # fmt: skip
+    add("--render", choices=["volume", "mesh", BOTH], default="volume", help="of checkpoints: the volume, or the "
+        "exported mesh with vertex colours, which is another number; both: one beside the other (volume)")  # fmt: skip
     add("--exact", action="store_true", help="render checkpoints without skipping empty space")
     add("--up", choices=["y", "z"], default="y", help="up axis of the true meshes (y)")
     add("--unseen", metavar="FILE", help="names of objects the method never saw, one per line; all others then count "
@@ -86,6 +99,12 @@ def method_of(arguments: argparse.Namespace, protocol: Protocol) -> Method:
     return Reconstructor(arguments.model or "nano", device, not arguments.exact, arguments.render)
 
 
+def _made_elsewhere(arguments: argparse.Namespace) -> bool:
+    """Whether something else than a checkpoint is scored."""
+    others = (arguments.predicted_meshes, arguments.predicted_images, arguments.predicted_videos, arguments.entry)
+    return any(other is not None for other in others)
+
+
 def known_objects(arguments: argparse.Namespace) -> tuple[set[str] | None, set[str] | None]:
     """Names that were never trained on, and names that were; None where that is not known.
 
@@ -93,9 +112,8 @@ def known_objects(arguments: argparse.Namespace) -> tuple[set[str] | None, set[s
         UsageError: if the list of --unseen cannot be read.
     """
     if arguments.unseen is not None:
-        return excluded_names(arguments.unseen), None
-    others = (arguments.predicted_meshes, arguments.predicted_images, arguments.predicted_videos, arguments.entry)
-    if any(other is not None for other in others):
+        return set(read_names(arguments.unseen, "list of unseen objects")), None
+    if _made_elsewhere(arguments):
         return None, None
     model = arguments.model or "nano"
     try:
@@ -121,20 +139,22 @@ def lpips_of(protocol: Protocol, weights: str | None) -> Lpips | None:
     def distance(prediction: Tensor, target: Tensor) -> Tensor:
         return lpips_distance(prediction, target, network)
 
-    content = b"" if weights is None else Path(weights).read_bytes()
-    distance.identity = f"{protocol.lpips} {hashlib.sha256(content).hexdigest()}"  # type: ignore[attr-defined]
+    distance.identity = f"{protocol.lpips} {weights_identity(network.network)}"  # type: ignore[attr-defined]
     return distance
 
 
-def chosen_meshes(arguments: argparse.Namespace) -> dict[str, Path]:
-    """True meshes by object.
+def chosen_meshes(arguments: argparse.Namespace, protocol: Protocol) -> dict[str, Path]:
+    """True meshes of the protocol's objects by name.
 
     Raises:
-        VFusion3DError: if there are none.
+        VFusion3DError: if there are none, or the protocol's are not all there.
     """
-    if arguments.limit is not None and arguments.limit < 1:
-        raise UsageError(f"Option --limit must be at least 1, but got {arguments.limit}.")
-    return dict(sorted(find_meshes(arguments.meshes).items())[: arguments.limit])
+    for name in ("limit", "workers"):
+        number = getattr(arguments, name)
+        if number is not None and number < 1:
+            raise UsageError(f"Option --{name} must be at least 1, but got {number}.")
+    found = find_meshes(arguments.meshes, protocol.objects)
+    return {name: found[name] for name in protocol.choose(found)[: arguments.limit]}
 
 
 def run(arguments: argparse.Namespace) -> Results:
@@ -143,13 +163,19 @@ def run(arguments: argparse.Namespace) -> Results:
     Raises:
         VFusion3DError: if something cannot be used.
     """
-    protocol, meshes = Protocol.load(arguments.protocol), chosen_meshes(arguments)
+    protocol = Protocol.load(arguments.protocol)
+    meshes = chosen_meshes(arguments, protocol)
     method = method_of(arguments, protocol)  # before minutes of rendering
+    if isinstance(method, FolderMethod):
+        method.check_names(meshes)
     lpips, (unseen, seen) = lpips_of(protocol, arguments.lpips_weights), known_objects(arguments)
     if arguments.output is not None:
         make_folder(arguments.output)
     scenes = render_targets(protocol, meshes, arguments.cache, arguments.up, arguments.workers)
-    results = evaluate(method, scenes, protocol, arguments.output, unseen, lpips, seen)
+    try:
+        results = evaluate(method, scenes, protocol, arguments.output, unseen, lpips, seen)
+    except torch.OutOfMemoryError as error:  # no failure of the method
+        raise UsageError(f"The memory of {arguments.device} is too small for this model ({error}).") from error
     if arguments.output is not None:
         results.save(arguments.output / RESULTS)
     return results
@@ -159,21 +185,50 @@ def main(program: str, description: str, protocol: str) -> int:
     """Run a script; 0, or 2 if something cannot be used."""
     arguments = build_parser(program, description, protocol).parse_args()
     try:
-        results = run(arguments)
+        found = run_each(arguments)
+        comparison = compare(found["volume"], found["mesh"], ("volume", "mesh")) if len(found) == 2 else None
     except VFusion3DError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return 2
     if arguments.json:
-        print(json.dumps(summary(results)))
+        document = {render: summary(results) for render, results in found.items()}
+        compared = {} if comparison is None else {"comparison": comparison.to_dict()}
+        print(json.dumps({**document, **compared} if compared else next(iter(document.values()))))
         return 0
-    print(f"protocol {results.protocol.name} {results.protocol.hash[:12]}: {results.protocol.description}\n")
-    print(results.table())
+    for render, results in found.items():
+        print(f"protocol {results.protocol.name} {results.protocol.hash[:12]}: {results.protocol.description}\n")
+        print(f"{results.table()}\n")
+        if arguments.output is not None:
+            print(f"{_output(arguments, render) / RESULTS}: every view's figures, for `vfusion3d compare`.\n")
+    if comparison is not None:
+        print(f"{comparison.table()}\n")
     published = published_rows(results.protocol.name)
     if published:
-        print(f"\n{published}")
-    if arguments.output is not None:
-        print(f"\n{arguments.output / RESULTS}: every view's figures; compare with `vfusion3d compare`.")
+        print(published)
     return 0
+
+
+def run_each(arguments: argparse.Namespace) -> dict[str, Results]:
+    """`run` for each kind of render that is asked for: ``volume``, ``mesh``, or one after the other.
+
+    Raises:
+        VFusion3DError: if something cannot be used.
+    """
+    if _made_elsewhere(arguments) and arguments.render != "volume":
+        raise UsageError("Option --render is of checkpoints: what was made elsewhere is scored as it is.")
+    if arguments.render != BOTH:
+        return {arguments.render: run(arguments)}
+    each = {}
+    for render in ("volume", "mesh"):
+        options = {**vars(arguments), "render": render, "output": _output(arguments, render)}
+        each[render] = run(argparse.Namespace(**options))
+    return each
+
+
+def _output(arguments: argparse.Namespace, render: str) -> Any:
+    """The folder of one kind of render; one of its own where there are two."""
+    apart = arguments.render == BOTH and arguments.output is not None
+    return arguments.output / render if apart else arguments.output
 
 
 def summary(results: Results) -> dict[str, Any]:
@@ -184,5 +239,7 @@ def summary(results: Results) -> dict[str, Any]:
         "method": results.method,
         "means": results.means(),
         "failures": results.failures,
+        "missing": results.missing,
+        "sources": list(results.protocol.sources),
         "environment": results.environment,
     }

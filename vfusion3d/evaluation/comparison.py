@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,14 @@ from vfusion3d.evaluation.results import (
     ALL,
     FIGURES,
     LOWER_IS_BETTER,
+    METHOD,
+    SEEN,
+    UNKNOWN,
+    UNSEEN,
     Results,
+    digits_of,
+    figure_cell,
+    origin,
     plain_interval,
     same_protocol,
     told_interval,
@@ -52,6 +60,15 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Floor:
+    """Means of a floor over the objects of a group that both results have, by figure; None where there is none."""
+
+    name: str
+    group: str
+    means: dict[str, float | None]
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Results B against A under one protocol.
 
@@ -59,12 +76,16 @@ class Comparison:
         a, b: The results.
         names: What they are called.
         differences: Paired, by group and figure.
+        floors: What any method should be better than, of the same objects.
+        remarks: What could not be compared, a sentence each.
     """
 
     a: Results
     b: Results
     names: tuple[str, str]
     differences: tuple[Difference, ...]
+    floors: tuple[Floor, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def extremes(self, figure: str = "psnr", count: int = _EXTREMES) -> tuple[list[str], list[str]]:
         """Objects on which B is worst and best compared with A."""
@@ -84,13 +105,19 @@ class Comparison:
             "| --- | --- | ---: | ---: | ---: | ---: |",
         ]
         for d in self.differences:
-            digits = 2 if d.figure.endswith("psnr") else 3
+            digits = digits_of(d.figure)
             change = told_interval(plain_interval(d.interval), digits, "+")
             change = f"**{change}**" if d.decided else change
+            means = f"{figure_cell(d.a, d.figure)} | {figure_cell(d.b, d.figure)}"
             group = f"{d.objects} {d.group if d.group != ALL else ''}".rstrip()
-            means = f"{d.a:.{digits}f} | {d.b:.{digits}f}"
             lines.append(f"| {group} | {d.figure.replace('_', ' ')} | {means} | {change} | {d.better} |")
-        return "\n".join([*lines, *self.left_out()])
+        shown = list(dict.fromkeys(d.figure for d in self.differences))
+        lines += ["", "| objects | floor | " + " | ".join(name.replace("_", " ") for name in shown) + " |"]
+        lines += ["| --- | --- " + "| ---: " * len(shown) + "|"]
+        for floor in self.floors:
+            cells = [figure_cell(floor.means[name], name) for name in shown]
+            lines.append(f"| {floor.group} | {floor.name} | {' | '.join(cells)} |")
+        return "\n".join([*lines, "", *self.left_out(), *self.remarks, origin(self.a.protocol)])
 
     def left_out(self) -> list[str]:
         """What the pairs do not show: objects of one side alone, and failures, which count as empty pictures."""
@@ -115,7 +142,10 @@ class Comparison:
             "differences": [
                 {**vars(d), "interval": plain_interval(d.interval), "decided": d.decided} for d in self.differences
             ],
+            "floors": [vars(floor) for floor in self.floors],
             "left_out": self.left_out(),
+            "remarks": list(self.remarks),
+            "sources": list(self.a.protocol.sources),
             "worst": worst,
             "best": best,
         }
@@ -141,19 +171,65 @@ def compare(a: Results, b: Results, names: tuple[str, str] = ("A", "B")) -> Comp
             f"The true views of {others[0]} are not the same in {names[0]} and {names[1]} ({len(others)} objects): "
             "other meshes, or another up axis; score both on the same ones."
         )
-    found = []
-    groups = [*a.groups, None] if a.groups == b.groups and len(a.groups) > 1 else [None]
-    for group in groups:
-        for figure in FIGURES:
-            one, two = a.per_object(figure, group), b.per_object(figure, group)
-            pairs = [(one[name], two[name]) for name in sorted(one.keys() & two.keys())]
+    found, floors, remarks = [], [], []
+    figures = list(FIGURES)
+    if a.lpips_weights != b.lpips_weights:
+        figures.remove("lpips")
+        remarks.append("LPIPS is not compared: only one has it, or their networks have different weights.")
+    for group, objects in _groups(a, b, names, shared).items():
+        for figure in figures:
+            one, two = a.per_object(figure), b.per_object(figure)
+            pairs = [(one[name], two[name]) for name in sorted(objects & one.keys() & two.keys())]
             if pairs:
                 sign = -1 if figure in LOWER_IS_BETTER else 1
                 better = sum(sign * (second - first) > 0 for first, second in pairs)
                 interval = bootstrap_interval([second - first for first, second in pairs])
                 means = [sum(column) / len(pairs) for column in zip(*pairs, strict=True)]
-                found.append(Difference(figure, group or ALL, interval, len(pairs), better, *means))
-    return Comparison(a, b, names, tuple(found))
+                found.append(Difference(figure, group, interval, len(pairs), better, *means))
+        floors += _floors(a, b, names, group, figures, objects)
+    return Comparison(a, b, names, tuple(found), tuple(floors), tuple(remarks))
+
+
+def _groups(a: Results, b: Results, names: tuple[str, str], shared: Collection[str]) -> dict[str, set[str]]:
+    """Shared objects by what both know of them, and all of them.
+
+    What one has seen and the other has not is a group of its own: pooled, it would favour the one.
+    """
+    one, two = ({row["object"]: row["group"] for row in results.rows[METHOD]} for results in (a, b))
+    found: dict[str, set[str]] = {}
+    for name in sorted(shared):
+        told = [UNKNOWN if group == ALL else group for group in (one[name], two[name])]
+        both = told[0] if told[0] == told[1] else f"{told[0]} in {names[0]}, {told[1]} in {names[1]}"
+        found.setdefault(both, set()).add(name)
+    if len(found) == 1 and UNKNOWN in found:
+        return {ALL: found[UNKNOWN]}
+    order = {group: k for k, group in enumerate((UNSEEN, SEEN))}
+    sorted_groups = dict(sorted(found.items(), key=lambda item: (order.get(item[0], len(order)), item[0])))
+    return sorted_groups if len(found) == 1 else {**sorted_groups, ALL: set(shared)}
+
+
+def _floors(
+    a: Results, b: Results, names: tuple[str, str], group: str, figures: Sequence[str], objects: Collection[str]
+) -> list[Floor]:
+    """Floors of a group of objects; both results' where they differ, as what is nearest does if each saw others."""
+    found = []
+    for floor in dict.fromkeys([*a.rows, *a.missing, *b.rows, *b.missing]):
+        if floor != METHOD:
+            one, two = (_means(results, floor, figures, objects) for results in (a, b))
+            if one == two:
+                found.append(Floor(floor, group, one))
+            else:
+                found += [Floor(f"{floor} of {name}", group, m) for name, m in zip(names, (one, two), strict=True)]
+    return found
+
+
+def _means(results: Results, floor: str, figures: Sequence[str], objects: Collection[str]) -> dict[str, float | None]:
+    means: dict[str, float | None] = {}
+    for figure in figures:
+        each = results.per_object(figure, of=floor) if floor in results.rows else {}
+        values = [value for name, value in each.items() if name in objects]
+        means[figure] = sum(values) / len(values) if values else None
+    return means
 
 
 def draw(comparison: Comparison, output: Path) -> list[Path]:
@@ -217,14 +293,15 @@ def page(comparison: Comparison, folders: Sequence[Path | None], plots: Sequence
         return f'<img src="data:image/png;base64,{data}" alt="{html.escape(path.name)}">'
 
     said, *lines = comparison.table().splitlines()
-    told = [line for line in lines if line.startswith("|") and "---" not in line]
-    rows = [[_html_cell(cell) for cell in line.strip("| ").split(" | ")] for line in told]
-    cells = ["".join(f"<td>{cell}" for cell in row) for row in rows]
-    parts = [
-        f"<p>{html.escape(said)}</p><table>{''.join(f'<tr>{row}' for row in cells)}</table>",
-        f"<p>{html.escape(' '.join(comparison.left_out()))}</p>",
-        *map(picture, plots),
-    ]
+    parts = [f"<p>{html.escape(said)}</p>"]
+    for is_table, block in groupby(lines, lambda line: line.startswith("|")):
+        if is_table:
+            rows = [line.strip("| ").split(" | ") for line in block if not line.startswith("| ---")]
+            cells = ("".join(f"<td>{_html_cell(cell)}" for cell in row) for row in rows)
+            parts.append(f"<table>{''.join(f'<tr>{row}' for row in cells)}</table>")
+        else:
+            parts.append(f"<p>{html.escape(' '.join(block))}</p>")
+    parts += map(picture, plots)
     for title, names in zip(("B worst", "B best"), comparison.extremes(), strict=True):
         parts.append(f"<h2>{title} against A, by PSNR</h2>")
         for name in names:

@@ -1,4 +1,4 @@
-"""What any method should be better than: an empty picture, the input again, and the nearest object it was trained on."""
+"""What any method should be better than: an empty picture, the input again, the nearest object it was trained on."""
 
 from __future__ import annotations
 

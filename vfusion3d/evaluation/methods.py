@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
@@ -18,14 +18,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vfusion3d.alpha import straight_pixels
+from vfusion3d.alpha import pixels_over_white, straight_pixels
 from vfusion3d.cameras import Cameras
 from vfusion3d.errors import InputImageError, MeshError, UsageError
 from vfusion3d.meshes import Mesh, VtkRenderer, read_mesh, write_mesh
 from vfusion3d.meshes.files import files_of
 from vfusion3d.meshes.normalisation import normalise
 from vfusion3d.meshes.readers import MESH_SUFFIXES, UpAxis
-from vfusion3d.metrics import masks_on_white
 from vfusion3d.models import TriplaneReconstructor, Triplanes
 from vfusion3d.rendering.isosurface import SurfaceMesh
 from vfusion3d.training.patches import recentre_inputs
@@ -59,20 +58,6 @@ class EvaluationItem:
     border: float
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What a method makes of it.
-
-    Args:
-        rgb: On white, in [0, 1], ``[V, 3, H, W]``.
-        opacity: In [0, 1], ``[V, 1, H, W]``; None where only pictures are known, and every pixel that is not white
-            counts as the object.
-    """
-
-    rgb: Tensor
-    opacity: Tensor | None = None
-
-
 class Method(Protocol):
     """Anything that predicts views."""
 
@@ -84,8 +69,8 @@ class Method(Protocol):
     def identity(self) -> str:
         """Another one where what is scored has changed, so that a run that was cut off does not go on with it."""
 
-    def predict(self, item: EvaluationItem) -> Prediction:
-        """The scored views of an object.
+    def predict(self, item: EvaluationItem) -> Tensor:
+        """The scored views of an object: on white, in [0, 1], ``[V, 3, H, W]``.
 
         Raises:
             VFusion3DError: if it has none; the object then counts as failed.
@@ -123,10 +108,7 @@ class Reconstructor:
     @property
     def identity(self) -> str:
         """SHA-256 over the weights."""
-        digest = hashlib.sha256()
-        for name, value in self.model.state_dict().items():
-            digest.update(name.encode() + value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        return weights_identity(self.model)
 
     @property
     def device(self) -> torch.device:
@@ -134,7 +116,7 @@ class Reconstructor:
         return self.model.device
 
     @torch.no_grad()
-    def predict(self, item: EvaluationItem) -> Prediction:
+    def predict(self, item: EvaluationItem) -> Tensor:
         """Reconstruct from the recentred input and render."""
         if self.render == "mesh":
             with tempfile.TemporaryDirectory() as folder:
@@ -142,7 +124,7 @@ class Reconstructor:
                 return MeshFolder(folder).predict(item)
         cameras = item.cameras.to(self.model.device).unsqueeze(0)
         rendered = self._reconstruct(item).render(cameras, item.size, item.size, skip_empty=self.skip_empty)
-        return Prediction(rendered.rgb[0].float().clamp(0, 1).cpu(), rendered.opacity[0].float().cpu())
+        return rendered.rgb[0].float().clamp(0, 1).cpu()
 
     def surface(self, item: EvaluationItem) -> SurfaceMesh:
         """The exported mesh, in the world.
@@ -164,7 +146,43 @@ class Reconstructor:
         return self.model(images, camera)  # type: ignore[no-any-return]
 
 
-class MeshFolder:
+class FolderMethod:
+    """Predictions that were made elsewhere, in a folder.
+
+    Args:
+        folder: The folder.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+
+    @property
+    def names(self) -> set[str]:
+        """Objects of which the folder has something."""
+        raise NotImplementedError
+
+    def check_names(self, objects: Collection[str]) -> None:
+        """See that the folder is one of these objects; those that are missing are told, and count as failed.
+
+        Raises:
+            UsageError: if it has none of them.
+        """
+        there = self.names
+        missing = [name for name in objects if name not in there]
+        if len(missing) == len(objects):
+            raise UsageError(
+                f"The folder {self.folder} has none of the {len(objects)} objects, {missing[0]} for one, but "
+                f"{len(there)} others ({', '.join(sorted(there)[:3])}, ...); name files and folders as the true meshes."
+            )
+        if missing:
+            print(
+                f"The folder {self.folder} lacks {len(missing)} of the {len(objects)} objects, {missing[0]} for one: "
+                "they count as failed.",
+                file=sys.stderr,
+            )
+
+
+class MeshFolder(FolderMethod):
     """Meshes named as the objects, drawn from the protocol's cameras.
 
     Args:
@@ -180,9 +198,15 @@ class MeshFolder:
     ) -> None:
         if scale not in get_args(Scale):
             raise UsageError(f"Argument `scale` must be one of {get_args(Scale)}, but got {scale!r}.")
-        self.folder, self.up, self.scale, self.lighting = Path(folder), up, scale, lighting
+        super().__init__(folder)
+        self.up, self.scale, self.lighting = up, scale, lighting
         self.files = files_by_stem(self.folder, MESH_SUFFIXES, "meshes", "mesh")
         self._renderer: VtkRenderer | None = None
+
+    @property
+    def names(self) -> set[str]:
+        """Objects that have a mesh."""
+        return {*self.files}
 
     @property
     def description(self) -> str:
@@ -194,7 +218,7 @@ class MeshFolder:
         """Of the files' names, sizes and times."""
         return files_identity([file for path in self.files.values() for file in files_of(path)], self.up)
 
-    def predict(self, item: EvaluationItem) -> Prediction:
+    def predict(self, item: EvaluationItem) -> Tensor:
         """Draw the object's mesh.
 
         Raises:
@@ -204,7 +228,7 @@ class MeshFolder:
         if self._renderer is None:
             self._renderer = VtkRenderer(self.lighting)
         views = self._renderer.render(mesh, item.cameras, item.size, item.size)
-        return _prediction(views, item, str(self.folder))
+        return _on_white(views, item, str(self.folder))
 
     def surface(self, item: EvaluationItem) -> Mesh:
         """The object's mesh, in the world.
@@ -225,7 +249,7 @@ class MeshFolder:
         return mesh
 
 
-class ImageFolder:
+class ImageFolder(FolderMethod):
     """Folders named as the objects, each with one picture per view of the protocol, in order.
 
     A folder holds all views of the protocol, the input's too, or those that are scored, named by their numbers.
@@ -236,9 +260,15 @@ class ImageFolder:
     """
 
     def __init__(self, folder: str | os.PathLike[str], views: int) -> None:
-        self.folder, self.views = Path(folder), views
+        super().__init__(folder)
+        self.views = views
         if not self.folder.is_dir():
             raise UsageError(f"The folder {self.folder} does not exist; name a folder of folders of pictures.")
+
+    @property
+    def names(self) -> set[str]:
+        """Objects that have a folder."""
+        return {path.name for path in self.folder.iterdir() if path.is_dir()}
 
     @property
     def description(self) -> str:
@@ -250,7 +280,7 @@ class ImageFolder:
         """Of the files' names, sizes and times."""
         return files_identity([path for path in self.folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES])
 
-    def predict(self, item: EvaluationItem) -> Prediction:
+    def predict(self, item: EvaluationItem) -> Tensor:
         """Read the object's pictures.
 
         Raises:
@@ -267,10 +297,10 @@ class ImageFolder:
             chosen = [numbers[view] for view in item.views]
         else:
             chosen = _chosen(files, item, self.views, str(folder))
-        return _prediction([read_pixels(path) for path in chosen], item, str(folder))
+        return _on_white([read_pixels(path) for path in chosen], item, str(folder))
 
 
-class VideoFolder:
+class VideoFolder(FolderMethod):
     """Videos named as the objects, with one frame per view of the protocol, in order.
 
     Args:
@@ -279,8 +309,14 @@ class VideoFolder:
     """
 
     def __init__(self, folder: str | os.PathLike[str], views: int) -> None:
-        self.folder, self.views = Path(folder), views
+        super().__init__(folder)
+        self.views = views
         self.files = files_by_stem(self.folder, VIDEO_SUFFIXES, "videos", "turntable")
+
+    @property
+    def names(self) -> set[str]:
+        """Objects that have a video."""
+        return {*self.files}
 
     @property
     def description(self) -> str:
@@ -292,7 +328,7 @@ class VideoFolder:
         """Of the files' names, sizes and times."""
         return files_identity([*self.files.values()])
 
-    def predict(self, item: EvaluationItem) -> Prediction:
+    def predict(self, item: EvaluationItem) -> Tensor:
         """Read the object's video.
 
         Raises:
@@ -300,15 +336,15 @@ class VideoFolder:
         """
         path = _of(self.files, item.name, self.folder, "video")
         frames = read_frames(path)
-        return _prediction(_chosen(frames, item, self.views, str(path)), item, str(path))
+        return _on_white(_chosen(frames, item, self.views, str(path)), item, str(path))
 
 
 class EntryPoint:
     """A Python function ``image -> renderable``.
 
     The function gets the input as a straight-alpha RGBA `PIL.Image` and returns an object with
-    ``render(cameras, height, width) -> (rgb, opacity)``: `Cameras` of shape ``[V]`` in, pictures on white ``[V, 3, H,
-    W]`` in [0, 1] and opacities ``[V, 1, H, W]`` or None out, in our world: the input was taken at azimuth 0.
+    ``render(cameras, height, width)``: `Cameras` of shape ``[V]`` in, pictures on white ``[V, 3, H, W]`` in [0, 1] out,
+    or a tuple that begins with them, in our world: the input was taken at azimuth 0.
 
     Args:
         name: ``module:function``; the working folder is searched too.
@@ -334,11 +370,11 @@ class EntryPoint:
     @property
     def identity(self) -> str:
         """Of the function's name and its module's source; what that imports is not known."""
-        file = getattr(sys.modules[self.function.__module__], "__file__", None)
+        file = getattr(sys.modules[self.name.partition(":")[0]], "__file__", None)
         source = b"" if file is None else Path(file).read_bytes()
         return hashlib.sha256(self.name.encode() + source).hexdigest()
 
-    def predict(self, item: EvaluationItem) -> Prediction:
+    def predict(self, item: EvaluationItem) -> Tensor:
         """Call the function and render what it returns.
 
         Raises:
@@ -346,13 +382,21 @@ class EntryPoint:
         """
         try:
             found = self.function(Image.fromarray(straight_pixels(item.image)))
-            rgb, opacity = found.render(item.cameras, item.size, item.size)
-            parts = [None if part is None else torch.as_tensor(part).detach().float().cpu() for part in (rgb, opacity)]
+            rendered = found.render(item.cameras, item.size, item.size)
+            rgb = rendered[0] if isinstance(rendered, tuple) else rendered
+            return torch.as_tensor(rgb).detach().float().cpu()
+        except torch.OutOfMemoryError:  # this machine's fault
+            raise
         except Exception as error:  # someone else's code
             raise UsageError(f"{self.name} failed on {item.name} ({type(error).__name__}: {error}).") from error
-        if parts[0] is None:
-            raise UsageError(f"{self.name} rendered nothing of {item.name}.")
-        return Prediction(parts[0], parts[1])
+
+
+def weights_identity(model: torch.nn.Module) -> str:
+    """SHA-256 over a model's weights and their names."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode() + value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def files_identity(files: Sequence[Path], *more: str) -> str:
@@ -386,7 +430,7 @@ def _chosen(items: Sequence[Any], item: EvaluationItem, views: int, place: str) 
     return [items[view] for view in item.views]
 
 
-def _prediction(pictures: Sequence[np.ndarray] | np.ndarray, item: EvaluationItem, place: str) -> Prediction:
+def _on_white(pictures: Sequence[np.ndarray] | np.ndarray, item: EvaluationItem, place: str) -> Tensor:
     sizes = {picture.shape[:2] for picture in pictures}
     if sizes != {(item.size, item.size)}:
         height, width = next(iter(sizes - {(item.size, item.size)}))
@@ -394,14 +438,8 @@ def _prediction(pictures: Sequence[np.ndarray] | np.ndarray, item: EvaluationIte
             f"{place} has pictures of {width} x {height} pixels, but the protocol's are {item.size} x {item.size}; "
             "render them in that size, since a resized picture scores otherwise."
         )
-    rgba = np.stack([p if p.shape[-1] == 4 else np.dstack([p, np.full_like(p[..., 0], 255)]) for p in pictures])
-    stack = torch.from_numpy(rgba).permute(0, 3, 1, 2) / 255
-    rgb = stack[:, :3] * stack[:, 3:] + 1 - stack[:, 3:]
-    with_alpha = torch.tensor([picture.shape[-1] == 4 for picture in pictures])
-    if not with_alpha.any():
-        return Prediction(rgb)
-    masks = masks_on_white(rgb)[:, None].to(stack)
-    return Prediction(rgb, torch.where(with_alpha[:, None, None, None], stack[:, 3:], masks))
+    flat = np.stack([pixels_over_white(p) if p.shape[-1] == 4 else p for p in pictures])
+    return torch.from_numpy(flat).permute(0, 3, 1, 2) / 255
 
 
 def read_pixels(path: Path) -> np.ndarray:
@@ -430,14 +468,17 @@ def files_by_stem(folder: Path, suffixes: Sequence[str], kind: str, inside: str)
     """Files by their stems, and files ``NAME/INSIDE.*`` by their folder's name.
 
     Raises:
-        UsageError: if there is no such file.
+        UsageError: if there is no such file, or two of one object.
     """
     if not folder.is_dir():
         raise UsageError(f"The folder {folder} does not exist; name a folder of {kind}.")
-    found = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in suffixes}
-    for path in sorted(folder.glob(f"*/{inside}.*")):
-        if path.suffix.lower() in suffixes:
-            found.setdefault(path.parent.name, path)
+    found: dict[str, Path] = {}
+    named = [(path.stem, path) for path in sorted(folder.iterdir())]
+    for name, path in [*named, *((path.parent.name, path) for path in sorted(folder.glob(f"*/{inside}.*")))]:
+        if path.suffix.lower() in suffixes and path.is_file():
+            if name in found:
+                raise UsageError(f"Both {found[name]} and {path} are {kind} of object {name}; remove one of them.")
+            found[name] = path
     if not found:
         raise UsageError(f"The folder {folder} has no {kind} ({', '.join(suffixes)}); name another.")
     return found

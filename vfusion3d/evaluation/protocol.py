@@ -13,11 +13,14 @@ from typing import Any, Literal, get_args
 
 import yaml
 
+from vfusion3d.data.held_out import read_names
 from vfusion3d.errors import UsageError
 from vfusion3d.meshes.views import Layout, LightingName, ViewSettings
 
 FOLDER = Path(__file__).parents[1] / "protocols"
 """Where the protocols of the package lie."""
+RULES = 2
+"""Version of what is the same in all protocols; part of their hashes, so that figures of an older one never mix."""
 
 LpipsNet = Literal["alex", "vgg"]
 Alignment = Literal["none", "silhouette-scale"]
@@ -26,10 +29,9 @@ Alignment = Literal["none", "silhouette-scale"]
 _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("views", "resolution", "seed"), (int,)),
     **dict.fromkeys(("elevation", "fov"), (float, type(None))),
-    **dict.fromkeys(("objects", "leave_out"), (str, type(None))),
     "border": (float,),
-    "count": (int, type(None)),
     "count_input": (bool,),
+    "objects": (tuple, type(None)),
     "sources": (tuple,),
 }
 
@@ -39,8 +41,9 @@ class Protocol:
     """How objects become figures.
 
     What is not stated here is fixed for all protocols: pictures on white, colours composited before anything is
-    resized, PSNR with a peak of 1 and per picture, SSIM with a Gaussian window of 1.5 pixels and a range of 1, LPIPS on
-    [-1, 1] at the pictures' own size, means per object and then over objects, failures scored as empty pictures.
+    resized and rounded to 8 bits, PSNR with a peak of 1 and per picture, SSIM with a Gaussian window of 1.5 pixels and
+    a range of 1, LPIPS on [-1, 1] at the pictures' own size, silhouettes of what is not white, means per object and
+    then over objects, failures scored as empty pictures (`RULES`).
 
     Raises:
         UsageError: naming the field.
@@ -70,12 +73,9 @@ class Protocol:
     """Free share of the recentred input picture on each side of the object."""
     alignment: Alignment = "none"
     """``silhouette-scale``: predictions are magnified so that their silhouettes are as large as the true ones."""
-    objects: str | None = None
-    """A list of object names in the package's `protocols` folder; None: all objects that are given."""
-    leave_out: str | None = None
-    """A list of object names there that are left out."""
-    count: int | None = None
-    """How many objects there must be then, so that a set that lacks some is not taken for the whole; None: any."""
+    objects: tuple[str, ...] | None = None
+    """Names of the objects, all of which must be there; None: all that are given. A file may instead name a text file
+    beside it, a name a line."""
     seed: int = 0
     """Of what a layout draws."""
     sources: tuple[str, ...] = ()
@@ -89,6 +89,8 @@ class Protocol:
             value, kinds = getattr(self, field.name), _KINDS.get(field.name, (str,))
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
                 raise UsageError(f"Protocol field `{field.name}` is of the wrong kind: {value!r}.")
+        if self.objects is not None and not (self.objects and all(isinstance(name, str) for name in self.objects)):
+            raise UsageError("Protocol field `objects` must be a list of names, or the name of a file of them.")
         self.settings()
         for name, allowed in (("lighting", get_args(LightingName)), ("lpips", get_args(LpipsNet))):
             if getattr(self, name) not in allowed:
@@ -119,39 +121,25 @@ class Protocol:
 
     @property
     def hash(self) -> str:
-        """What `hash_of` says of all fields, object lists by their content."""
+        """What `hash_of` says of all fields and the rules, objects in any order."""
         fields = self.to_dict()
-        for key in ("objects", "leave_out"):
-            fields[key] = None if fields[key] is None else sorted(self._list(fields[key]))
-        return hash_of(fields)
+        return hash_of({**fields, "objects": fields["objects"] and sorted(set(fields["objects"])), "rules": RULES})
 
     def choose(self, names: Iterable[str]) -> list[str]:
         """Which of the objects that are given are the protocol's, sorted.
 
         Raises:
-            UsageError: if a list cannot be read, none is left, or their number is not the protocol's.
+            UsageError: if one of the protocol's is not among them, so that a part is not taken for the whole.
         """
         given = set(names)
-        chosen = given if self.objects is None else given & self._list(self.objects)
-        chosen -= self._list(self.leave_out) if self.leave_out is not None else set()
-        if not chosen:
+        missing = sorted(set(self.objects or ()) - given)
+        if missing:
             raise UsageError(
-                f"None of the {len(given)} meshes is an object of protocol {self.name}; mesh files must be named as "
-                "the objects."
+                f"Protocol {self.name} is of {len(set(self.objects or ()))} objects, but {len(missing)} of them are "
+                f"not among the {len(given)} meshes, the first {missing[0]}: name mesh files as the objects, all of "
+                "them, or take a protocol without `objects`."
             )
-        if self.count not in (None, len(chosen)):
-            raise UsageError(
-                f"Protocol {self.name} is of {self.count} objects, but {len(chosen)} of the {len(given)} meshes are "
-                "its: name mesh files as the objects, all of them, or take a protocol without `count`."
-            )
-        return sorted(chosen)
-
-    def _list(self, file: str) -> set[str]:
-        path = FOLDER / file
-        try:
-            return {line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
-        except OSError as error:
-            raise UsageError(f"The object list {path} of protocol {self.name} cannot be read ({error}).") from error
+        return sorted(given if self.objects is None else set(self.objects))
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Protocol:
@@ -178,6 +166,8 @@ class Protocol:
             UsageError: if there is none of that name, or it cannot be used.
         """
         path, fields = read_fields(name)
+        if isinstance(fields.get("objects"), str):
+            fields["objects"] = tuple(read_names(path.parent / fields["objects"], f"list of objects of {path}"))
         try:
             return cls.from_dict(fields)
         except UsageError as error:

@@ -21,7 +21,7 @@ FIGURES = ("psnr", "foreground_psnr", "ssim", "lpips", "iou")
 LOWER_IS_BETTER = frozenset({"lpips"})
 UNSEEN, SEEN, UNKNOWN, ALL = "unseen", "seen", "unknown", "all"
 METHOD = "method"
-_FORMAT = 1
+_FORMAT = 2
 
 Row = dict[str, Any]
 """One view of one object: ``object``, ``group``, ``view``, ``azimuth`` in degrees from the input, ``failed`` (a
@@ -56,6 +56,7 @@ class Results:
         environment: Versions and hardware.
         seconds: Per object, of the prediction alone.
         missing: Floors that could not be scored, and why.
+        lpips_weights: Which LPIPS it was, from its content; None where there was none.
     """
 
     protocol: Protocol
@@ -65,6 +66,7 @@ class Results:
     environment: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    lpips_weights: str | None = None
 
     @property
     def failures(self) -> dict[str, str]:
@@ -115,7 +117,11 @@ class Results:
                 title = f"**{self.method}**" if of == METHOD else f"floor: {of}"
                 cells = ["n/a"] * len(FIGURES)
                 if of in self.rows:
-                    cells = [_cell(self.mean(name, group, of), name, of == METHOD) for name in FIGURES]
+                    means = [self.mean(name, group, of) for name in FIGURES]
+                    cells = [figure_cell(mean.value, name) for mean, name in zip(means, FIGURES, strict=True)]
+                    if of == METHOD:
+                        pairs = zip(means, FIGURES, strict=True)
+                        cells = [told_interval(vars(mean), digits_of(name)) for mean, name in pairs]
                 lines.append(f"| {title} | {' | '.join(cells)} |")
             lines.append("")
         failed = self.failures
@@ -128,6 +134,7 @@ class Results:
         if not self.per_object("lpips"):
             lines.append("LPIPS: n/a, its pre-trained network is not on this machine.")
         lines += [f"Floor {name}: n/a, {reason}." for name, reason in self.missing.items()]
+        lines += ["", origin(self.protocol)]
         return "\n".join(lines).rstrip()
 
     def _whole(self) -> bool:
@@ -162,6 +169,7 @@ class Results:
             "environment": self.environment,
             "seconds": self.seconds,
             "missing": self.missing,
+            "lpips_weights": self.lpips_weights,
             "rows": self.rows,
         }
         write_atomically(path, json.dumps(document, indent=1, allow_nan=False).encode())
@@ -176,16 +184,22 @@ class Results:
         file = Path(path) / RESULTS if os.path.isdir(path) else Path(path)
         try:
             document = json.loads(file.read_text(encoding="utf-8"))
+            older = document["format"] != _FORMAT
         except FileNotFoundError as error:
             raise UsageError(f"There are no results {file}; run a benchmark with --output first.") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise UsageError(
                 f"The results {file} cannot be read ({error}); they may be cut short: run the benchmark again."
             ) from error
+        if older:
+            raise UsageError(
+                f"The results {file} are of another version (form {document['format']}, not {_FORMAT}); run the "
+                "benchmark again."
+            )
         try:
             protocol = Protocol.from_dict(document["protocol"])
-            kept = (document[key] for key in ("method", "rows", "truths", "environment", "seconds", "missing"))
-            results = cls(protocol, *kept)
+            kept = ("method", "rows", "truths", "environment", "seconds", "missing", "lpips_weights")
+            results = cls(protocol, *(document[key] for key in kept))
             told = document["protocol_hash"]
             whole = results._whole()
         except (KeyError, TypeError, AttributeError, UsageError) as error:
@@ -198,6 +212,12 @@ class Results:
                 "they are of another version, or one of them was changed; run the benchmark again."
             )
         return results
+
+
+def origin(protocol: Protocol) -> str:
+    """What figures under a protocol compare with, and where its numbers come from; stands under every table."""
+    first = f"Figures compare only under one protocol hash; this is {protocol.name} {protocol.hash[:12]}."
+    return "\n".join([first, *protocol.sources])
 
 
 def plain_interval(interval: Interval) -> dict[str, float | None]:
@@ -224,16 +244,19 @@ def same_protocol(results: Sequence[Results], names: Iterable[str]) -> None:
     for other, name in others:
         if other.protocol.hash != first[0].protocol.hash:
             one, two = first[0].protocol.to_dict(), other.protocol.to_dict()
-            fields = ", ".join(f"{key} {one[key]!r} and {two[key]!r}" for key in one if one[key] != two[key])
-            fields = fields or "other object lists"
+            differ = [key for key in one if one[key] != two[key] and key != "objects"]
+            fields = ", ".join(f"{key} {one[key]!r} and {two[key]!r}" for key in differ) or "other object lists"
             raise UsageError(
                 f"{first[1]} and {name} were scored under different protocols ({fields}), so their figures do not "
                 "compare; score both under one."
             )
 
 
-def _cell(mean: Mean, figure: str, interval: bool) -> str:
-    if mean.value is None:
-        return "n/a"
-    digits = 2 if figure.endswith("psnr") else 3
-    return told_interval(vars(mean), digits) if interval else f"{mean.value:.{digits}f}"
+def figure_cell(value: float | None, figure: str) -> str:
+    """A figure in a table."""
+    return "n/a" if value is None else f"{value:.{digits_of(figure)}f}"
+
+
+def digits_of(figure: str) -> int:
+    """Decimals of a figure in tables."""
+    return 2 if figure.endswith("psnr") else 3

@@ -24,14 +24,15 @@ from vfusion3d.data.scenes import TRANSFORMS, Scene
 from vfusion3d.errors import UsageError, VFusion3DError
 from vfusion3d.evaluation.environment import environment
 from vfusion3d.evaluation.floors import NEAREST, PASTED, WHITE, NearestSeen
-from vfusion3d.evaluation.methods import EvaluationItem, Method, Prediction
+from vfusion3d.evaluation.methods import EvaluationItem, Method
 from vfusion3d.evaluation.protocol import Protocol
 from vfusion3d.evaluation.results import ALL, FIGURES, METHOD, SEEN, UNKNOWN, UNSEEN, Results, Row
 from vfusion3d.metrics import foreground_psnr, mask_iou, masks_on_white, psnr, ssim
 from vfusion3d.outputs import make_folder, write_atomically
 
-SCORING = 1
-"""Version of how pictures are scored: what an older one kept is not gone on with."""
+SILHOUETTE_TOLERANCE = 0.06
+"""A channel farther than this from white is a silhouette's: what a video's compression leaves of white is not, of 146
+objects only the whitest lose more than a tenth."""
 _TOO_LARGE = 2.0  # what overshoots is clipped; what was meant in 0 to 255 is not white
 _SHEET_VIEWS = 5
 
@@ -40,16 +41,16 @@ Lpips = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Truth:
-    """The true views of an object: on white ``[V, 3, H, W]``, and their masks ``[V, 1, H, W]``."""
+    """The true views of an object: on white, in 8 bits, ``[V, 3, H, W]``, and their opacities ``[V, 1, H, W]``."""
 
     rgb: Tensor
-    mask: Tensor
+    opacity: Tensor
 
 
 def truth_of(scene: Scene) -> Truth:
     """All true views."""
     rgba = scene.images()
-    return Truth(over_white(rgba), rgba[:, 3:])
+    return Truth(_in_8_bits(over_white(rgba)), rgba[:, 3:])
 
 
 def item_of(name: str, scene: Scene, protocol: Protocol) -> EvaluationItem:
@@ -62,16 +63,21 @@ def item_of(name: str, scene: Scene, protocol: Protocol) -> EvaluationItem:
 def scored_part(truth: Truth, protocol: Protocol) -> Truth:
     """Of all true views those that are scored."""
     views = list(protocol.scored)
-    return Truth(truth.rgb[views], truth.mask[views])
+    return Truth(truth.rgb[views], truth.opacity[views])
 
 
 def score_views(
-    prediction: Prediction, truth: Truth, protocol: Protocol, lpips: Lpips | None = None
+    prediction: Tensor, truth: Truth, protocol: Protocol, lpips: Lpips | None = None
 ) -> list[dict[str, float | None]]:
     """Figures of each scored view.
 
+    Some methods give opacities, others pictures on white. One rule is for all, or their figures would not compare:
+    silhouettes are what is not white (`silhouettes`), of the predicted and of the true views alike; a true view without
+    one, of something white, has no IoU. The foreground of ``foreground_psnr`` is where either has a silhouette or the
+    true object is.
+
     Args:
-        prediction: Scored views.
+        prediction: Scored views on white, in [0, 1], ``[V, 3, H, W]``.
         truth: The same views.
         protocol: Alignment.
         lpips: Distance of pictures in [0, 1], ``[V, 3, H, W]`` twice -> ``[V]``; None leaves LPIPS out.
@@ -79,25 +85,26 @@ def score_views(
     Raises:
         UsageError: if the prediction has another shape, or values that are no numbers.
     """
-    rgb, opacity = prediction.rgb, prediction.opacity
-    for what, part, wanted in (("prediction", rgb, truth.rgb), ("predicted opacity", opacity, truth.mask)):
-        if part is not None and part.shape != wanted.shape:
-            raise UsageError(f"The {what} has shape {list(part.shape)}, but the protocol's is {list(wanted.shape)}.")
-    if not torch.isfinite(rgb).all() or (opacity is not None and not torch.isfinite(opacity).all()):
+    if prediction.shape != truth.rgb.shape:
+        raise UsageError(
+            f"The prediction has shape {list(prediction.shape)}, but the protocol's is {list(truth.rgb.shape)}."
+        )
+    if not torch.isfinite(prediction).all():
         raise UsageError("The prediction has NaN or infinite values.")
-    if rgb.abs().max() > _TOO_LARGE:
-        raise UsageError(f"The prediction has values up to {float(rgb.abs().max()):g}; pictures must be in [0, 1].")
-    rgb = rgb.clamp(0, 1)
-    if opacity is None:
-        opacity = masks_on_white(rgb)[:, None].to(rgb)
+    if prediction.abs().max() > _TOO_LARGE:
+        raise UsageError(
+            f"The prediction has values up to {float(prediction.abs().max()):g}; pictures must be in [0, 1]."
+        )
+    rgb, true_silhouettes = _in_8_bits(prediction), silhouettes(truth.rgb)
     if protocol.alignment == "silhouette-scale":
-        rgb, opacity = magnified(rgb, opacity, truth.mask)
-    region = (truth.mask > 0.5) | (opacity > 0.5)
+        rgb = _in_8_bits(magnified(rgb, silhouettes(rgb), true_silhouettes))
+    predicted = silhouettes(rgb)
+    iou = mask_iou(predicted.float(), true_silhouettes.float())
     columns = {
         "psnr": psnr(rgb, truth.rgb),
-        "foreground_psnr": foreground_psnr(rgb, truth.rgb, region),
+        "foreground_psnr": foreground_psnr(rgb, truth.rgb, (truth.opacity > 0.5) | true_silhouettes | predicted),
         "ssim": ssim(rgb, truth.rgb),
-        "iou": mask_iou(opacity, truth.mask),
+        "iou": iou.where(true_silhouettes.flatten(1).any(1), math.nan),
     }
     if lpips is not None:
         columns["lpips"] = lpips(rgb, truth.rgb)
@@ -107,22 +114,31 @@ def score_views(
     ]
 
 
-def magnified(rgb: Tensor, opacity: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def silhouettes(rgb: Tensor) -> Tensor:
+    """What is not white in pictures ``[V, 3, H, W]``, its holes filled: bool ``[V, 1, H, W]``."""
+    return masks_on_white(rgb, SILHOUETTE_TOLERANCE)[:, None]
+
+
+def _in_8_bits(rgb: Tensor) -> Tensor:
+    """Pictures clipped and rounded as files hold them, so that a method's figures are not those of its file format."""
+    return (rgb.clamp(0, 1) * 255).round() / 255
+
+
+def magnified(rgb: Tensor, silhouette: Tensor, wanted: Tensor) -> Tensor:
     """Predictions magnified about the picture's centre, all views alike, so that silhouettes have the true area.
 
     Where the model is free to choose the object's size this takes the choice out of the figure (and out of what the
     figure says): the square root of the ratio of areas, over all views together.
     """
-    area, wanted = float((opacity > 0.5).sum()), float((mask > 0.5).sum())
-    if not area or not wanted:
-        return rgb, opacity
-    share = math.sqrt(area / wanted)
+    area, true_area = float(silhouette.sum()), float(wanted.sum())
+    if not area or not true_area:
+        return rgb
+    share = math.sqrt(area / true_area)
     count, _, height, width = rgb.shape
     theta = torch.tensor([[share, 0.0, 0.0], [0.0, share, 0.0]]).to(rgb).expand(count, 2, 3)
     grid = torch.nn.functional.affine_grid(theta, [count, 1, height, width], align_corners=False)
-    both = torch.cat([1 - rgb, opacity], 1)  # white is nothing, also beyond the picture
-    moved = torch.nn.functional.grid_sample(both, grid, align_corners=False)
-    return 1 - moved[:, :3], moved[:, 3:]
+    # White is nothing, also beyond the picture.
+    return 1 - torch.nn.functional.grid_sample(1 - rgb, grid, align_corners=False)
 
 
 def truth_key(scene: Scene) -> str:
@@ -169,9 +185,10 @@ def evaluate(
         OutputError: if it cannot be written.
     """
     folder = None if output is None else make_folder(output / "objects")
+    weights = None if lpips is None else str(getattr(lpips, "identity", "unknown"))
     if output is not None:
         facts = {"protocol": protocol.hash, "method": method.description, "content": method.identity}
-        claim(output, {**facts, "lpips": getattr(lpips, "identity", lpips is not None), "scoring": SCORING})
+        claim(output, {**facts, "lpips": weights})
     groups = {name: group_of(name, unseen, seen) for name in scenes}
     nearest = NearestSeen({name: scene for name, scene in scenes.items() if groups[name] == SEEN})
     missing = _why_no_nearest(nearest, protocol)
@@ -194,9 +211,8 @@ def evaluate(
             for view, numbers in zip(protocol.scored, part, strict=True):
                 head = {"object": name, "group": groups[name], "view": view, "azimuth": azimuths[view]}
                 rows[of].append({**head, "failed": done["failed"] if of == METHOD else None, **numbers})
-    return Results(
-        protocol, method.description, rows, truths, environment(getattr(method, "device", "cpu")), seconds, missing
-    )
+    machine = environment(getattr(method, "device", "cpu"))
+    return Results(protocol, method.description, rows, truths, machine, seconds, missing, weights)
 
 
 def _read_kept(path: Path, truth: str) -> dict[str, Any] | None:
@@ -215,7 +231,7 @@ def _score_object(
     """Figures of the method and of the floors that need nothing else, why it failed, and the prediction's seconds."""
     item, every = item_of(name, scene, protocol), truth_of(scene)
     truth = scored_part(every, protocol)
-    empty = Prediction(torch.ones_like(truth.rgb), torch.zeros_like(truth.mask))
+    empty = torch.ones_like(truth.rgb)
     failed, prediction = None, empty
     start = time.perf_counter()
     try:
@@ -225,8 +241,7 @@ def _score_object(
     except VFusion3DError as error:
         taken = time.perf_counter() - start
         failed, prediction, figures = str(error), empty, score_views(empty, truth, protocol, lpips)
-    pasted = Prediction(every.rgb[:1].expand_as(truth.rgb), every.mask[:1].expand_as(truth.mask))
-    floors = {WHITE: empty, PASTED: pasted}
+    floors = {WHITE: empty, PASTED: every.rgb[:1].expand_as(truth.rgb)}
     scored = {METHOD: figures, **{of: score_views(floor, truth, protocol, lpips) for of, floor in floors.items()}}
     if folder is not None:
         sheet(prediction, truth, every).save(folder / f"{name}.png")
@@ -250,7 +265,7 @@ def _nearest_figures(
     if other is None:
         return [dict.fromkeys(FIGURES) for _ in protocol.scored]
     theirs, own = (scored_part(truth_of(part), protocol) for part in (nearest.seen[other], scene))
-    return score_views(Prediction(theirs.rgb, theirs.mask), own, protocol, lpips)
+    return score_views(theirs.rgb, own, protocol, lpips)
 
 
 def azimuths_from(cameras: Cameras) -> list[float]:
@@ -260,10 +275,10 @@ def azimuths_from(cameras: Cameras) -> list[float]:
     return [round(float(value), 3) % 360 for value in (degrees - degrees[0]) % 360]
 
 
-def sheet(prediction: Prediction, truth: Truth, every: Truth) -> Image.Image:
+def sheet(prediction: Tensor, truth: Truth, every: Truth) -> Image.Image:
     """The input with true views above, predictions below."""
     shown = np.linspace(0, len(truth.rgb) - 1, min(_SHEET_VIEWS, len(truth.rgb))).round().astype(int).tolist()
-    rgb = prediction.rgb.clamp(0, 1).nan_to_num(0)
+    rgb = prediction.clamp(0, 1).nan_to_num(0)
     above = torch.cat([every.rgb[0], *truth.rgb[shown]], -1)
     below = torch.cat([torch.ones_like(every.rgb[0]), *rgb[shown]], -1)
     return Image.fromarray(rgb_pixels(torch.cat([above, below], -2)))

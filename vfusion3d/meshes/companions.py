@@ -1,4 +1,4 @@
-"""The files that a mesh file refers to: beside it or below its folder, never outside."""
+"""The files that a mesh file refers to: beside it or below its folder, or where Gazebo's models keep textures."""
 
 from __future__ import annotations
 
@@ -13,12 +13,19 @@ from PIL import Image, UnidentifiedImageError
 _MAP_OPTIONS = re.compile(r"^(-[a-z]+(\s+(on|off|[rgbmlz]|[-+.\d]+))*\s+)+", re.IGNORECASE)
 
 
+def companion_folders(mesh: Path) -> list[Path]:
+    """Where a mesh's companions may be: its own folder and, of a model in Gazebo's layout (``NAME/meshes/model.obj``,
+    as Google's scans come), ``NAME/materials/textures``."""
+    folders, textures = [mesh.parent], mesh.parent.parent / "materials" / "textures"
+    return [*folders, textures] if mesh.parent.name == "meshes" and textures.is_dir() else folders
+
+
 class Companions:
     """Finds material libraries, textures and buffers for trimesh, and remembers what it could not give.
 
     A file from somewhere else may name any path, and what it names would end up in pictures that people share;
-    so only paths inside the mesh's folder are opened. trimesh goes on without a texture that it does not get: the
-    reader has to look at `problems`.
+    so only paths inside the mesh's folders (`companion_folders`) are opened. trimesh goes on without a texture that
+    it does not get: the reader has to look at `problems`.
 
     Args:
         path: The mesh file.
@@ -28,7 +35,7 @@ class Companions:
     """
 
     def __init__(self, path: Path) -> None:
-        self.folder = os.path.abspath(path.parent)
+        self.folders = [os.path.abspath(folder) for folder in companion_folders(path)]
         self.file_name = path.name
         self.problems: dict[str, str] = {}
         self._given: dict[str, Path] = {}
@@ -61,15 +68,16 @@ class Companions:
         for text in (name, unquote(name), _MAP_OPTIONS.sub("", name)):
             relative = text.strip().replace("\\", "/")
             # Links are followed: the caches of the Hugging Face hub consist of them.
-            path = os.path.normpath(os.path.join(self.folder, relative))
-            outside = os.path.commonpath([self.folder, path]) != self.folder or PureWindowsPath(relative).drive
-            if outside:
-                raise FileNotFoundError(
-                    f"names the file '{name}', which is outside its folder and for safety not opened; put it beside "
-                    "the mesh and correct the path"
-                )
-            if os.path.isfile(path):
-                return Path(path)
+            for folder in self.folders:
+                path = os.path.normpath(os.path.join(folder, relative))
+                outside = os.path.commonpath([folder, path]) != folder or PureWindowsPath(relative).drive
+                if outside:
+                    raise FileNotFoundError(
+                        f"names the file '{name}', which is outside its folder and for safety not opened; put it "
+                        "beside the mesh and correct the path"
+                    )
+                if os.path.isfile(path):
+                    return Path(path)
         raise FileNotFoundError(f"names the file '{name}', which is missing; put it there")
 
     def check_pictures(self) -> None:

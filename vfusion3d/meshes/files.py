@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 from vfusion3d.errors import MeshError, UsageError
+from vfusion3d.meshes.companions import companion_folders
 from vfusion3d.meshes.readers import MESH_SUFFIXES
 
 _COMPANIONS = (".mtl", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tga", ".bin")
 
 
-def find_meshes(paths: list[str]) -> dict[str, Path]:
+def find_meshes(paths: list[str], names: Collection[str] | None = None) -> dict[str, Path]:
     """Mesh files by the name of their scene folder: the file's stem, lengthened where two would share it.
 
     Args:
         paths: Mesh files, and folders that are searched for them.
+        names: Names that are looked for, all others being left out: of a file, or of a folder above it where archives
+            call all files alike (``NAME/meshes/model.obj``); of several files one that is no collision geometry.
 
     Raises:
         MeshError: if a path does not exist or a folder contains no mesh.
@@ -35,6 +39,8 @@ def find_meshes(paths: list[str]) -> dict[str, Path]:
         else:
             raise MeshError(f"The mesh {path} does not exist or may not be read; check the path.")
     found = list(dict.fromkeys(found))
+    if names is not None:
+        return _named(found, names)
     stems = Counter(path.stem for path in found)
     meshes: dict[str, Path] = {}
     for path in found:
@@ -45,9 +51,26 @@ def find_meshes(paths: list[str]) -> dict[str, Path]:
     return meshes
 
 
+def _named(files: list[Path], names: Collection[str]) -> dict[str, Path]:
+    """Of mesh files those with the given names, or in folders that have them."""
+    found: dict[str, list[Path]] = {}
+    for path in files:
+        own = [part for part in (path.stem, *(folder.name for folder in path.parents)) if part in names]
+        if own:
+            found.setdefault(own[0], []).append(path)
+    meshes = {}
+    for name, candidates in sorted(found.items()):
+        seen = [path for path in candidates if "collision" not in path.stem.lower()] or candidates
+        if len(seen) > 1:
+            raise UsageError(f"The meshes {seen[0]} and {seen[1]} would both be {name}; leave one of them out.")
+        meshes[name] = seen[0]
+    return meshes
+
+
 def files_of(mesh: Path) -> list[Path]:
     """A mesh file and, where it may refer to others, all files beside it and below that it could: materials, textures
     and buffers."""
     if mesh.suffix.lower() not in (".obj", ".gltf"):
         return [mesh]
-    return [mesh, *sorted(p for p in mesh.parent.rglob("*") if p.suffix.lower() in _COMPANIONS and p.is_file())]
+    inside = (p for folder in companion_folders(mesh) for p in folder.rglob("*"))
+    return [mesh, *sorted(p for p in inside if p.suffix.lower() in _COMPANIONS and p.is_file())]
