@@ -4,8 +4,8 @@
 
 The results are those of gso.py, novel_view.py and the like (`--output`), one run for each checkpoint, all under one
 protocol. Leaves scaling.png and scaling.md: every figure with its 95 % interval over objects, and the change from each
-run to the next, paired by object. `--x` places the runs on a logarithmic axis; without it they are named by their
-folders.
+run to the next, paired by object; unseen and seen objects apart, the floors below. `--x` places the runs on a
+logarithmic axis; without it they are named by their folders.
 """
 
 from __future__ import annotations
@@ -17,39 +17,55 @@ from pathlib import Path
 from typing import Any
 
 from vfusion3d.errors import MissingExtraError, UsageError, VFusion3DError
-from vfusion3d.evaluation import Results, compare
-from vfusion3d.evaluation.results import ALL, FIGURES, plain_interval, same_protocol, told_interval
+from vfusion3d.evaluation import Protocol, Results, compare
+from vfusion3d.evaluation.results import (
+    ALL,
+    FIGURES,
+    METHOD,
+    digits_of,
+    figure_cell,
+    origin,
+    plain_interval,
+    same_protocol,
+    told_interval,
+)
 from vfusion3d.outputs import make_folder, write_atomically
 
 
-def lines(results: list[Results], names: list[str], group: str | None) -> list[dict[str, Any]]:
-    """A line for each run: means with intervals, and paired changes from the run before."""
-    found = []
+def lines(results: list[Results], names: list[str], group: str) -> list[dict[str, Any]]:
+    """A line for each run: means with intervals, and paired changes from the run before; then one for each floor."""
+    found, rows_of = [], None if group == ALL else group
     for k, (one, name) in enumerate(zip(results, names, strict=True)):
-        row: dict[str, Any] = {"run": name, "figures": {f: vars(one.mean(f, group)) for f in FIGURES}, "changes": {}}
+        row: dict[str, Any] = {"run": name, "figures": {f: vars(one.mean(f, rows_of)) for f in FIGURES}, "changes": {}}
         if k:
             differences = compare(results[k - 1], one).differences
-            groups = {d.group for d in differences}
-            wanted = group if group in groups else ALL  # results of one group have no others
+            there = {d.group for d in differences}
+            wanted = group if group in there or len(there) > 1 else next(iter(there))
             row["changes"] = {d.figure: plain_interval(d.interval) for d in differences if d.group == wanted}
         found.append(row)
+    last = results[-1]
+    for floor in (*last.rows, *last.missing):
+        if floor != METHOD:
+            figures = {f: vars(last.mean(f, rows_of, floor)) for f in FIGURES} if floor in last.rows else {}
+            found.append({"run": f"floor: {floor}", "figures": figures, "changes": {}})
     return found
 
 
-def markdown(rows: list[dict[str, Any]]) -> str:
-    """The table."""
-    shown = [name for name in FIGURES if any(row["figures"][name]["value"] is not None for row in rows)]
-    text = ["| run | " + " | ".join(f"{name.replace('_', ' ')} | change" for name in shown) + " |"]
-    text.append("| --- " + "| ---: | ---: " * len(shown) + "|")
-    for row in rows:
-        cells = []
-        for name in shown:
-            digits = 2 if name.endswith("psnr") else 3
-            mean, change = row["figures"][name], row["changes"].get(name)
-            cells.append("n/a" if mean["value"] is None else f"{mean['value']:.{digits}f}")
-            cells.append("" if change is None else told_interval(change, digits, "+"))
-        text.append(f"| {row['run']} | " + " | ".join(cells) + " |")
-    return "\n".join(text)
+def markdown(groups: dict[str, list[dict[str, Any]]], protocol: Protocol) -> str:
+    """A table for each group of objects."""
+    text = []
+    for group, rows in groups.items():
+        text.append(f"| {group} objects | " + " | ".join(f"{f.replace('_', ' ')} | change" for f in FIGURES) + " |")
+        text.append("| --- " + "| ---: | ---: " * len(FIGURES) + "|")
+        for row in rows:
+            cells = []
+            for name in FIGURES:
+                change = row["changes"].get(name)
+                cells.append(figure_cell(row["figures"].get(name, {}).get("value"), name))
+                cells.append("" if change is None else told_interval(change, digits_of(name), "+"))
+            text.append(f"| {row['run']} | " + " | ".join(cells) + " |")
+        text.append("")
+    return "\n".join([*text, origin(protocol)])
 
 
 def draw(rows: list[dict[str, Any]], x: list[float] | None, label: str, path: Path) -> None:
@@ -90,7 +106,7 @@ def main() -> int:
     add("results", nargs="+", metavar="RESULTS", help="folders with results.json, in order")
     add("--x", nargs="+", type=float, help="the place of each on a logarithmic axis")
     add("--label", default="", help="what the axis shows")
-    add("--group", choices=["unseen", "seen"], help="only these objects (all)")
+    add("--group", choices=["unseen", "seen", ALL], help="only these objects (each group, the plot of the first)")
     add("--output", type=Path, required=True, metavar="DIR", help="folder of scaling.png, scaling.md and scaling.json")
     add("--json", action="store_true", help="print one JSON document instead of the table")
     arguments = parser.parse_args()
@@ -102,22 +118,27 @@ def main() -> int:
         results = [Results.load(path) for path in arguments.results]
         folders = [Path(path).resolve().name for path in arguments.results]
         names = folders if len(set(folders)) == len(folders) else list(arguments.results)
-        lacking = [
-            name for name, one in zip(names, results, strict=True) if not one.mean("psnr", arguments.group).objects
-        ]
-        if lacking:
-            raise UsageError(f"The results {lacking[0]} have no {arguments.group} objects; leave --group out.")
         same_protocol(results, names)
-        rows = lines(results, names, arguments.group)
+        wanted = results[0].groups if arguments.group is None else [arguments.group]
+        for name, one in zip(names, results, strict=True):
+            for group in wanted:
+                if group not in (*one.groups, ALL):
+                    raise UsageError(
+                        f"The results {name} have no {group} objects, but {' and '.join(one.groups)}: their means are "
+                        "of others; choose a --group that all have, or all of them pooled (--group all)."
+                    )
+        groups = {group: lines(results, names, group) for group in wanted}
         output = make_folder(arguments.output)
-        draw(rows, arguments.x, arguments.label, output / "scaling.png")
-        write_atomically(output / "scaling.md", markdown(rows).encode())
-        document = {"protocol_hash": results[0].protocol.hash, "x": arguments.x, "rows": rows}
+        draw(groups[wanted[0]][: len(results)], arguments.x, arguments.label, output / "scaling.png")
+        text = markdown(groups, results[0].protocol)
+        write_atomically(output / "scaling.md", text.encode())
+        facts = {"protocol": results[0].protocol.to_dict(), "protocol_hash": results[0].protocol.hash}
+        document = {**facts, "x": arguments.x, "groups": groups}
         write_atomically(output / "scaling.json", json.dumps(document, indent=1).encode())
     except VFusion3DError as error:
         print(f"scaling.py: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(document) if arguments.json else markdown(rows))
+    print(json.dumps(document) if arguments.json else text)
     return 0
 
 

@@ -3,9 +3,9 @@
     python benchmarks/translate.py --meshes MESHES --model nano --limit 20
     python benchmarks/translate.py --meshes MESHES --predicted-meshes THEIRS --protocols gso-orbit syncdreamer-views
 
-Takes the options of gso.py, but for --output. `pooled PSNR` is what torchmetrics' default makes of the same pictures:
-one mean squared error over all of them. The all-white picture stands beside each, since a protocol that makes objects
-smaller raises both.
+Takes the options of gso.py, but for --output. `pooled psnr` is what torchmetrics' default makes of the same pictures:
+one mean squared error over all of them. The floors stand below each, since a protocol that makes objects smaller raises
+them too. The paper's object list and cameras are unpublished, so its figures are of none of these protocols.
 """
 
 from __future__ import annotations
@@ -17,23 +17,46 @@ from typing import Any
 
 from vfusion3d.errors import UsageError, VFusion3DError
 from vfusion3d.evaluation.command import build_parser, run
-from vfusion3d.evaluation.floors import WHITE
-from vfusion3d.evaluation.results import FIGURES, METHOD, Results
+from vfusion3d.evaluation.results import FIGURES, METHOD, Results, figure_cell
 
 PROTOCOLS = ["gso-orbit", "gso-orbit-input", "syncdreamer-views", "novel-view-32"]
 
 
-def pooled(results: Results) -> float:
+COLUMNS = (*FIGURES, "pooled_psnr")
+
+
+def pooled(results: Results, group: str, of: str) -> float | None:
     """PSNR of the mean squared error over all pictures, dB."""
-    errors = [10 ** (-row["psnr"] / 10) for row in results.rows[METHOD]]
-    return -10 * math.log10(sum(errors) / len(errors))
+    levels = [row["psnr"] for row in results.rows[of] if row["group"] == group and row["psnr"] is not None]
+    errors = [10 ** (-level / 10) for level in levels]
+    return -10 * math.log10(sum(errors) / len(errors)) if errors else None
 
 
-def line(results: Results) -> dict[str, Any]:
-    """A protocol's figures."""
-    means = {name: results.mean(name).value for name in FIGURES}
-    white = results.mean("psnr", of=WHITE).value
-    return {"hash": results.protocol.hash, **means, "pooled_psnr": pooled(results), "white_psnr": white}
+def figures(results: Results) -> dict[str, Any]:
+    """A protocol's figures, of the method and the floors, by group."""
+    groups: dict[str, Any] = {}
+    for group in results.groups:
+        of_each = {of: {name: results.mean(name, group, of).value for name in FIGURES} for of in results.rows}
+        groups[group] = {of: {**means, "pooled_psnr": pooled(results, group, of)} for of, means in of_each.items()}
+        groups[group] |= {of: dict.fromkeys(COLUMNS) for of in results.missing}
+    sources = list(results.protocol.sources)
+    objects = {group: len(results.per_object("psnr", group)) for group in groups}
+    return {"hash": results.protocol.hash, "sources": sources, "objects": objects, "groups": groups}
+
+
+def table(method: str, protocols: dict[str, dict[str, Any]]) -> str:
+    """Markdown."""
+    lines = [method, "", "| protocol | objects | of | " + " | ".join(c.replace("_", " ") for c in COLUMNS) + " |"]
+    lines.append("| --- | --- | --- " + "| ---: " * len(COLUMNS) + "|")
+    for name, found in protocols.items():
+        for group, rows in found["groups"].items():
+            for of, means in rows.items():
+                title = "**method**" if of == METHOD else f"floor: {of}"
+                cells = [figure_cell(means[column], column) for column in COLUMNS]
+                lines.append(f"| {name} | {found['objects'][group]} {group} | {title} | {' | '.join(cells)} |")
+    lines += ["", "Figures compare only under one protocol hash:"]
+    lines += [f"{name} {found['hash'][:12]}. {' '.join(found['sources'])}" for name, found in protocols.items()]
+    return "\n".join(lines)
 
 
 def main() -> int:
@@ -48,21 +71,14 @@ def main() -> int:
         for name in arguments.protocols:
             arguments.protocol = name
             results = run(arguments)
-            rows[name] = line(results)
+            rows[name] = figures(results)
     except VFusion3DError as error:
         print(f"translate.py: {error}", file=sys.stderr)
         return 2
     if arguments.json:
         print(json.dumps({"method": results.method, "protocols": rows}))
         return 0
-    print(f"{results.method}, {len(results.per_object('psnr'))} objects\n")
-    columns = [*FIGURES, "pooled_psnr", "white_psnr"]
-    print("| protocol | " + " | ".join(name.replace("_", " ") for name in columns) + " |")
-    print("| --- " + "| ---: " * len(columns) + "|")
-    for name, row in rows.items():
-        digits = {column: 2 if column.endswith("psnr") else 3 for column in columns}
-        cells = ["n/a" if row[key] is None else f"{row[key]:.{digits[key]}f}" for key in columns]
-        print(f"| {name} | " + " | ".join(cells) + " |")
+    print(table(results.method, rows))
     return 0
 
 

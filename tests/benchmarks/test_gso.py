@@ -68,17 +68,40 @@ def test_gso_twice_the_same_and_all_that_follows(work: Path, call: Callable[...,
     capsys.readouterr()
 
     assert call("translate.py", *usual, *model, "--protocols", str(work / "small.yaml"), "--json") == 0
-    line = json.loads(capsys.readouterr().out)["protocols"][str(work / "small.yaml")]
-    assert line["hash"] == one["protocol_hash"] and line["pooled_psnr"] < line["psnr"]
+    found = json.loads(capsys.readouterr().out)["protocols"][str(work / "small.yaml")]
+    assert found["hash"] == one["protocol_hash"] and list(found["groups"]) == ["unseen", "seen"]
+    means = found["groups"]["unseen"]
+    assert means["method"]["psnr"] == one["means"]["method"]["unseen"]["psnr"]["value"] > means["method"]["pooled_psnr"]
+    assert means["nearest seen object"]["psnr"] == 100 and means["all white"]["iou"] == 0  # one block, another size
+    assert call("translate.py", *usual, *model, "--protocols", str(work / "small.yaml")) == 0
+    shown = capsys.readouterr().out
+    assert "| 1 unseen | floor: input pasted |" in shown and "Figures compare only under one protocol hash" in shown
 
     pytest.importorskip("matplotlib")
     folders = [str(work / name) for name in ("meshed", "one", "true")]
-    assert call("scaling.py", *folders, "--x", "1", "10", "100", "--output", str(work / "scaling"), "--json") == 0
-    rows = json.loads(capsys.readouterr().out)["rows"]
-    assert [row["run"] for row in rows] == ["meshed", "one", "true"] and rows[2]["changes"]["psnr"]["low"] > 0
+    assert (
+        call(
+            "scaling.py",
+            *folders,
+            "--x",
+            "1",
+            "10",
+            "100",
+            "--output",
+            str(work / "scaling"),
+            "--json",
+            "--group",
+            "all",
+        )
+        == 0
+    )
+    rows = json.loads(capsys.readouterr().out)["groups"]["all"]
+    assert [row["run"] for row in rows[:4]] == ["meshed", "one", "true", "floor: all white"]
+    assert rows[2]["changes"]["psnr"]["low"] > 0 and rows[3]["figures"]["iou"]["value"] == 0
     assert {path.name for path in (work / "scaling").iterdir()} == {"scaling.png", "scaling.md", "scaling.json"}
     for options, message in (
         ([*folders[1:2], *folders[1:2], "--group", "seen"], None),
+        (folders, "have no unseen objects"),
         ([*folders, "--group", "unseen"], "have no unseen objects"),
         (folders[:1], "Name at least two results"),
         ([*folders, "--x", "1"], "needs a positive number for each of 3"),
