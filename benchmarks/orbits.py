@@ -52,7 +52,7 @@ from vfusion3d.data.rendered_module import find_scenes
 from vfusion3d.data.resize import area_resize
 from vfusion3d.data.scenes import Scene
 from vfusion3d.data.views_dataset import SceneItems
-from vfusion3d.errors import CheckpointError, MissingExtraError, UsageError, VFusion3DError
+from vfusion3d.errors import CheckpointError, MissingExtraError, SceneError, UsageError, VFusion3DError
 from vfusion3d.evaluation.environment import environment
 from vfusion3d.evaluation.floors import NEAREST, WHITE, NearestSeen
 from vfusion3d.evaluation.protocol import hash_of
@@ -116,7 +116,9 @@ def bent(_: Scene, frames: Tensor) -> Tensor:
     return 1 - F.grid_sample(1 - frames, grid, align_corners=False)
 
 
-def references(size: int | None, nearest: NearestSeen | None, controls: bool = False) -> list[Method]:
+def references(
+    size: int | None, nearest: NearestSeen | None, truths: dict[str, str], controls: bool = False
+) -> list[Method]:
     """What stands beside models of a size; the nearest of at least two seen objects, or none."""
     methods = [
         Method(TRUTH, size, lambda _, frames: frames, {}),
@@ -124,7 +126,7 @@ def references(size: int | None, nearest: NearestSeen | None, controls: bool = F
         Method(WHITE, size, lambda _, frames: torch.ones_like(frames), {}),
     ]
     if nearest is not None:
-        known = {name: truth_key(scene) for name, scene in nearest.seen.items()}
+        known = {name: truths[name] for name in nearest.seen}
 
         def retrieved(scene: Scene, _: Tensor) -> Tensor:
             return true_frames(nearest.seen[str(nearest.of(scene.folder.name, scene))], size)
@@ -377,6 +379,21 @@ def check_rig(method: Method, scenes: Sequence[Scene]) -> None:
         )
 
 
+def truths_of(scenes: Sequence[Scene]) -> dict[str, str]:
+    """What each scene shows, from its files' content.
+
+    Raises:
+        SceneError: naming a scene that lacks a picture.
+    """
+    found = {}
+    for scene in scenes:
+        try:
+            found[scene.folder.name] = truth_key(scene)
+        except OSError as error:
+            raise SceneError(f"The scene {scene.folder} cannot be read ({error}); render it again.") from error
+    return found
+
+
 def nearest_of(scenes: Sequence[Scene], groups: dict[str, str]) -> tuple[NearestSeen | None, dict[str, str]]:
     """The floor of the nearest seen object, or why there is none, under its name."""
     nearest = NearestSeen({scene.folder.name: scene for scene in scenes if groups[scene.folder.name] == SEEN})
@@ -390,17 +407,17 @@ def nearest_of(scenes: Sequence[Scene], groups: dict[str, str]) -> tuple[Nearest
 def measure_missing(
     methods: Sequence[Method],
     scenes: Sequence[Scene],
+    truths: dict[str, str],
     protocol: dict[str, Any],
     options: argparse.Namespace,
     lpips: Any,
 ) -> list[dict[str, Any]]:
     """What each method is, and its rows by object; measured where OUTPUT has them not."""
     shared = {"without": protocol["without"], "lpips": protocol["lpips"]}
-    truths = [truth_key(scene) for scene in scenes]
     jobs = []
     for method in methods:
-        for scene, truth in zip(scenes, truths, strict=True):
-            settings = json.loads(json.dumps({**shared, **method.settings, "scene": truth}))
+        for scene in scenes:
+            settings = json.loads(json.dumps({**shared, **method.settings, "scene": truths[scene.folder.name]}))
             jobs.append((method, scene, settings, read_row(row_file(options.output, method, scene), settings)))
     entries: dict[int, dict[str, Any]] = {}
     with tqdm(total=sum(row is None for *_, row in jobs), unit="orbit", file=sys.stderr) as bar:
@@ -448,12 +465,13 @@ def benchmark(options: argparse.Namespace) -> dict[str, Any]:
     unseen = None if options.unseen is None else excluded_names(options.unseen)
     groups = {scene.folder.name: group_of(scene.folder.name, unseen, None) for scene in scenes}
     nearest, missing = nearest_of(scenes, groups)
+    truths = truths_of(scenes)
     sizes: list[int | None] = sorted({method.size for method in methods if method.size is not None})
     for size in [*sizes, None] if options.ceiling else sizes:
-        methods += references(size, nearest, options.controls)
+        methods += references(size, nearest, truths, options.controls)
     protocol = protocol_of(options, methods, scenes)
     make_folder(options.output)
-    entries = measure_missing(methods, scenes, protocol, options, lpips)
+    entries = measure_missing(methods, scenes, truths, protocol, options, lpips)
     there = {group: [name for name in groups if groups[name] == group] for group in (UNSEEN, SEEN, ALL)}
     there = {group: names for group, names in there.items() if names}
     for entry in entries:
