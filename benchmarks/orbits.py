@@ -6,10 +6,13 @@
 
 SCENES is a folder of rendered orbits of objects that no model was trained on; --models takes folders of `vfusion3d
 export`, or folders of such folders. Each model makes an orbit from view 0 of each scene; figures are means per frame,
-then per object. In every table stand beside it the true renders (the ceiling: even their frames cannot all be
-registered) and the first frame repeated (the floor), at the same size. --ceiling needs no model and measures the true
-renders alone, at their own size; with --controls also the same frames shuffled and each bent in its own way, to which
-the consistency figures must say no.
+then per object. In every table stand beside it, at the same size, the true renders (the ceiling: even their frames
+cannot all be registered) and floors: the first frame repeated, white frames, and the true orbit of the seen object
+whose first frame is most alike. --ceiling needs no model and measures the true renders alone, at their own size; with
+--controls also the same frames shuffled and each bent in its own way, to which the consistency figures must say no.
+
+Where some scenes are of objects that a model was trained on, --unseen names the others, and the two stand apart. The
+authors' test orbits and cameras are unpublished: figures compare only with each other, under one protocol hash.
 
 psnr, lpips: against the true orbit, without the given frame. first_frame_psnr: of frame 0 against the given picture.
 loop_closure: 1 is a closed orbit of equal steps. deformation: 0 is one rigid object. match_score: share of neighbours
@@ -25,6 +28,7 @@ benchmark continues; --json prints the report as one JSON document.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import math
@@ -42,13 +46,21 @@ from tqdm import tqdm
 
 from vfusion3d.alpha import over_white, rgb_pixels
 from vfusion3d.cameras import Cameras
+from vfusion3d.data.held_out import excluded_names
 from vfusion3d.data.packing import fit_rig, orbit_elevation
 from vfusion3d.data.rendered_module import find_scenes
 from vfusion3d.data.resize import area_resize
 from vfusion3d.data.scenes import Scene
 from vfusion3d.data.views_dataset import SceneItems
-from vfusion3d.errors import CheckpointError, MissingExtraError, UsageError, VFusion3DError
+from vfusion3d.errors import CheckpointError, MissingExtraError, SceneError, UsageError, VFusion3DError
+from vfusion3d.evaluation.environment import environment
+from vfusion3d.evaluation.floors import NEAREST, WHITE, NearestSeen
+from vfusion3d.evaluation.protocol import hash_of
+from vfusion3d.evaluation.results import ALL, SEEN, UNSEEN
+from vfusion3d.evaluation.scoring import group_of, truth_key
 from vfusion3d.metrics import match_score, orbit_figures, sfm_figures
+from vfusion3d.metrics.consistency import MATCH_LIMIT
+from vfusion3d.metrics.sfm import ANGLE_LIMIT, PASSING_SHARE
 from vfusion3d.outputs import make_folder, output_errors, write_atomically
 from vfusion3d.training.losses import PerceptualLoss
 from vfusion3d.video.generator import OrbitGenerator
@@ -61,6 +73,10 @@ FIGURES = (*BASIC, *MATCH, *SFM)
 DIGITS = {"psnr": 2, "first_frame_psnr": 2}
 BEND = 0.1  # of the control: displacement in half frames
 STRIP = 128  # pixels a side of the pictures in strips
+UNPUBLISHED = (
+    "The authors' test orbits and cameras are unpublished, so figures compare only with each other, under one protocol "
+    "hash."
+)
 
 Row = dict[str, float | None]
 Maker = Callable[[Scene, Tensor], Tensor]
@@ -100,12 +116,22 @@ def bent(_: Scene, frames: Tensor) -> Tensor:
     return 1 - F.grid_sample(1 - frames, grid, align_corners=False)
 
 
-def references(size: int | None, controls: bool = False) -> list[Method]:
-    """What stands beside models of a size."""
+def references(
+    size: int | None, nearest: NearestSeen | None, truths: dict[str, str], controls: bool = False
+) -> list[Method]:
+    """What stands beside models of a size; the nearest of at least two seen objects, or none."""
     methods = [
         Method(TRUTH, size, lambda _, frames: frames, {}),
         Method(STILL, size, lambda _, frames: frames[:1].expand_as(frames), {}),
+        Method(WHITE, size, lambda _, frames: torch.ones_like(frames), {}),
     ]
+    if nearest is not None:
+        known = {name: truths[name] for name in nearest.seen}
+
+        def retrieved(scene: Scene, _: Tensor) -> Tensor:
+            return true_frames(nearest.seen[str(nearest.of(scene.folder.name, scene))], size)
+
+        methods.append(Method(NEAREST, size, retrieved, {"seen": known}))
     if controls:
         methods += [Method(SHUFFLED, size, shuffled, {}), Method(BENT, size, bent, {"bend": BEND})]
     return methods
@@ -205,6 +231,32 @@ def finish(method: Method, scene: Scene, settings: dict[str, Any], options: argp
     return row
 
 
+# -- protocol ---------------------------------------------------------------------------------------------------
+def protocol_of(options: argparse.Namespace, methods: Sequence[Method], scenes: Sequence[Scene]) -> dict[str, Any]:
+    """What decides a figure besides model and object; what does not is None, which the hash does not count.
+
+    Raises:
+        SceneError: if the scenes are no orbits of one rig.
+    """
+    rig = fit_rig([SceneItems(list(scenes))], "leave it out")
+    rig = dataclasses.replace(rig, radius=round(rig.radius, 2), fov=round(rig.fov, 1))  # jitter is no other rig
+    lpips = None if options.lpips in (None, "random") else options.lpips  # random features are no LPIPS
+    if lpips not in (None, "pretrained"):
+        lpips = hashlib.sha256(Path(lpips).read_bytes()).hexdigest()
+    return {
+        "rig": dataclasses.asdict(rig),
+        "sizes": sorted({method.size or scene.width for method in methods for scene in scenes}),
+        "sampling_steps": options.steps if options.models else None,
+        "seed": options.seed if options.models else None,
+        "lpips": None if lpips is None else f"vgg {lpips}",
+        "without": sorted(set(options.without)),
+        "match_limit": None if "match" in options.without else MATCH_LIMIT,
+        "sfm_angle_limit": None if "sfm" in options.without else ANGLE_LIMIT,
+        "sfm_passing_share": None if "sfm" in options.without else PASSING_SHARE,
+        "bend": BEND if options.controls else None,
+    }
+
+
 # -- report ----------------------------------------------------------------------------------------------------
 def means(rows: dict[str, Row]) -> Row:
     """Means over the objects that have a figure."""
@@ -221,16 +273,25 @@ def cell(name: str, value: float | None) -> str:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """A table per size of frames, and one of the objects."""
-    lines = [f"{len(report['objects'])} held-out objects; means per frame, then per object."]
+    """A table per size of frames and group of objects, and one of the objects."""
+    count = len(report["objects"])
+    lines = [
+        f"Orbit protocol {report['protocol_hash'][:12]}, {count} objects; means per frame, then per object.",
+        report["unpublished"],
+    ]
     heading = "| | steps | " + " | ".join(FIGURES) + " |\n|---|---|" + "---|" * len(FIGURES)
     for size in sorted({entry["size"] for entry in report["methods"]}):
-        lines += ["", f"## {size} px", "", heading]
-        for entry in report["methods"]:
-            if entry["size"] == size:
-                steps = "" if entry["steps"] is None else str(entry["steps"])
-                cells = " | ".join(cell(name, entry["means"][name]) for name in FIGURES)
-                lines.append(f"| {entry['name']} | {steps} | {cells} |")
+        for group, names in report["groups"].items():
+            noun = "object" if len(names) == 1 else "objects"
+            apart = "" if group == ALL else f", {len(names)} {group} {noun}"
+            lines += ["", f"## {size} px{apart}", "", heading]
+            for entry in report["methods"]:
+                if entry["size"] == size:
+                    steps = "" if entry["steps"] is None else str(entry["steps"])
+                    cells = " | ".join(cell(name, entry["groups"][group][name]) for name in FIGURES)
+                    lines.append(f"| {entry['name']} | {steps} | {cells} |")
+            lines += [f"| {name} | |{' n/a |' * len(FIGURES)}" for name in report["missing"]]
+    lines += ["", *(f"{name}: n/a, {reason}." for name, reason in report["missing"].items())]
     lines += ["", "## Objects", "", heading.replace("| steps |", "| object |")]
     for entry in report["methods"]:
         for name, row in entry["rows"].items():
@@ -240,14 +301,17 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 def plot(report: dict[str, Any], path: Path) -> None:
-    """Draw quality against fine-tuning steps, a line per backbone and size; dashed what stands beside."""
+    """Draw quality against fine-tuning steps, a line per backbone and size; dashed what stands beside. Of the unseen
+    objects, where they are kept apart."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    models = [entry for entry in report["methods"] if entry["backbone"] is not None]
-    beside = [entry for entry in report["methods"] if entry["backbone"] is None]
+    group = next(iter(report["groups"]))
+    entries = [{**entry, "means": entry["groups"][group]} for entry in report["methods"]]
+    models = [entry for entry in entries if entry["backbone"] is not None]
+    beside = [entry for entry in entries if entry["backbone"] is None]
     shown = [name for name in FIGURES if any(entry["means"][name] is not None for entry in models)]
     figure, axes = pyplot.subplots(2, math.ceil(len(shown) / 2), figsize=(3.6 * math.ceil(len(shown) / 2), 6))
     for axis, name in zip(axes.flat, shown, strict=False):
@@ -269,6 +333,8 @@ def plot(report: dict[str, Any], path: Path) -> None:
     for axis in list(axes.flat)[len(shown) :]:
         axis.set_visible(False)
     axes.flat[0].legend(fontsize=7)
+    if group != ALL:
+        figure.suptitle(f"{group} objects")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
@@ -283,6 +349,8 @@ def parser() -> argparse.ArgumentParser:
     add("--output", type=Path, required=True, metavar="DIR", help="folder of figures, pictures and the report")
     add("--models", nargs="+", type=Path, default=[], metavar="DIR", help="folders of models, or of such folders")
     add("--ceiling", action="store_true", help="measure the true renders, without any model")
+    add("--unseen", metavar="FILE", help="names of scenes of objects no model was trained on, one per line; all others "
+        "then count as seen")  # fmt: skip
     add("--controls", action="store_true", help="also shuffled and bent frames of the true renders")
     add("--without", nargs="+", choices=["match", "sfm"], default=[], help="figures to leave out, which take longest")
     add("--lpips", metavar="WEIGHTS", help="`pretrained`, or a torchvision file of VGG-16 (default: LPIPS reads n/a)")
@@ -311,6 +379,66 @@ def check_rig(method: Method, scenes: Sequence[Scene]) -> None:
         )
 
 
+def truths_of(scenes: Sequence[Scene]) -> dict[str, str]:
+    """What each scene shows, from its files' content.
+
+    Raises:
+        SceneError: naming a scene that lacks a picture.
+    """
+    found = {}
+    for scene in scenes:
+        try:
+            found[scene.folder.name] = truth_key(scene)
+        except OSError as error:
+            raise SceneError(f"The scene {scene.folder} cannot be read ({error}); render it again.") from error
+    return found
+
+
+def nearest_of(scenes: Sequence[Scene], groups: dict[str, str]) -> tuple[NearestSeen | None, dict[str, str]]:
+    """The floor of the nearest seen object, or why there is none, under its name."""
+    nearest = NearestSeen({scene.folder.name: scene for scene in scenes if groups[scene.folder.name] == SEEN})
+    if len(nearest.seen) < 2:
+        return None, {NEAREST: "fewer than two of the objects are known to have been trained on"}
+    if len({(scene.height, scene.width) for scene in scenes}) > 1:
+        return None, {NEAREST: "the scenes are of several sizes"}
+    return nearest, {}
+
+
+def measure_missing(
+    methods: Sequence[Method],
+    scenes: Sequence[Scene],
+    truths: dict[str, str],
+    protocol: dict[str, Any],
+    options: argparse.Namespace,
+    lpips: Any,
+) -> list[dict[str, Any]]:
+    """What each method is, and its rows by object; measured where OUTPUT has them not."""
+    shared = {"without": protocol["without"], "lpips": protocol["lpips"]}
+    jobs = []
+    for method in methods:
+        for scene in scenes:
+            settings = json.loads(json.dumps({**shared, **method.settings, "scene": truths[scene.folder.name]}))
+            jobs.append((method, scene, settings, read_row(row_file(options.output, method, scene), settings)))
+    entries: dict[int, dict[str, Any]] = {}
+    with tqdm(total=sum(row is None for *_, row in jobs), unit="orbit", file=sys.stderr) as bar:
+        for method, scene, settings, known in jobs:
+            row = known
+            if row is None:
+                bar.set_description(f"{method.name}, {scene.folder.name}")
+                row = finish(method, scene, settings, options, lpips)
+                bar.update()
+            config = method.config
+            empty = {
+                "name": method.name,
+                "size": method.size or scene.width,
+                "backbone": None if config is None else config.backbone,
+                "steps": None if config is None else config.steps,
+                "rows": {},
+            }
+            entries.setdefault(id(method), empty)["rows"][scene.folder.name] = row
+    return list(entries.values())
+
+
 def benchmark(options: argparse.Namespace) -> dict[str, Any]:
     """Measure what is missing and gather everything.
 
@@ -334,37 +462,32 @@ def benchmark(options: argparse.Namespace) -> dict[str, Any]:
         raise UsageError(f"Several models are called {sorted(repeated)[0]}; rename their folders.")
     for method in methods:
         check_rig(method, scenes)
+    unseen = None if options.unseen is None else excluded_names(options.unseen)
+    groups = {scene.folder.name: group_of(scene.folder.name, unseen, None) for scene in scenes}
+    nearest, missing = nearest_of(scenes, groups)
+    truths = truths_of(scenes)
     sizes: list[int | None] = sorted({method.size for method in methods if method.size is not None})
     for size in [*sizes, None] if options.ceiling else sizes:
-        methods += references(size, options.controls)
+        methods += references(size, nearest, truths, options.controls)
+    protocol = protocol_of(options, methods, scenes)
     make_folder(options.output)
-
-    shared = {"without": sorted(options.without), "lpips": options.lpips}
-    jobs = []
-    for method in methods:
-        for scene in scenes:
-            digest = hashlib.sha256((scene.folder / "transforms.json").read_bytes()).hexdigest()
-            settings = json.loads(json.dumps({**shared, **method.settings, "scene": digest}))
-            jobs.append((method, scene, settings, read_row(row_file(options.output, method, scene), settings)))
-    entries: dict[int, dict[str, Any]] = {}
-    with tqdm(total=sum(row is None for *_, row in jobs), unit="orbit", file=sys.stderr) as bar:
-        for method, scene, settings, known in jobs:
-            row = known
-            if row is None:
-                bar.set_description(f"{method.name}, {scene.folder.name}")
-                row = finish(method, scene, settings, options, lpips)
-                bar.update()
-            config = method.config
-            empty = {
-                "name": method.name,
-                "size": method.size or scene.width,
-                "backbone": None if config is None else config.backbone,
-                "steps": None if config is None else config.steps,
-                "rows": {},
-            }
-            entries.setdefault(id(method), empty)["rows"][scene.folder.name] = row
-    report = [{**entry, "means": means(entry["rows"])} for entry in entries.values()]
-    return {"objects": [scene.folder.name for scene in scenes], "settings": shared, "methods": report}
+    entries = measure_missing(methods, scenes, truths, protocol, options, lpips)
+    there = {group: [name for name in groups if groups[name] == group] for group in (UNSEEN, SEEN, ALL)}
+    there = {group: names for group, names in there.items() if names}
+    for entry in entries:
+        rows = entry["rows"]
+        entry["means"] = means(rows)
+        entry["groups"] = {group: means({name: rows[name] for name in names}) for group, names in there.items()}
+    return {
+        "protocol": protocol,
+        "protocol_hash": hash_of(protocol),
+        "unpublished": UNPUBLISHED,
+        "environment": environment(options.device, "diffusers", "transformers", "scikit-image", "pycolmap"),
+        "objects": list(groups),
+        "groups": there,
+        "missing": missing,
+        "methods": entries,
+    }
 
 
 def main() -> int:

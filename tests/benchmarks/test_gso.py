@@ -40,7 +40,7 @@ def call(work: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     def run(script: str, *options: str) -> int:
         monkeypatch.setattr(sys, "argv", [script, *options])
         names: dict[str, Any] = runpy.run_path(str(BENCHMARKS / script))
-        own = ("translate.py", "scaling.py", "shapes.py")
+        own = ("translate.py", "scaling.py")
         return names["main"]() if script in own else names["main"](script, "", "gso-orbit")
 
     return run
@@ -111,28 +111,6 @@ def test_gso_twice_the_same_and_all_that_follows(work: Path, call: Callable[...,
         assert code == (0 if message is None else 2) and (message or "") in capsys.readouterr().err
     assert call("translate.py", *usual, *model, "--output", str(work / "none")) == 2
     assert "neither --protocol nor --output" in capsys.readouterr().err
-
-
-def test_shapes_of_true_meshes_and_of_a_checkpoint(work: Path, call: Callable[..., int], capsys: Any) -> None:
-    usual = ["--meshes", str(work / "meshes"), "--cache", str(work / "cache"), "--workers", "1", "--device", "cpu"]
-    usual += ["--protocol", str(work / "small.yaml")]
-    true = ["--predicted-meshes", str(work / "meshes"), "--predicted-scale", "fit"]
-    assert call("shapes.py", *usual, *true, "--json") == 0
-    means = json.loads(capsys.readouterr().out)["means"]
-    assert means["none"]["chamfer"]["value"] < 1e-6
-    for figures in means.values():  # the alignments move even a true mesh by a sampling's breadth
-        assert figures["chamfer"]["value"] < 0.01 and figures["f_score"]["value"] == 1
-    assert call("shapes.py", *usual, *true, "--predicted-up", "z", "--alignments", "none", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["means"]["none"]["f_score"]["value"] < 0.9
-    (work / "meshes" / "large.glb").rename(work / "large.glb")  # a prediction less
-    true_of = ["--meshes", str(work / "large.glb"), str(work / "meshes" / "small.glb"), *usual[2:]]
-    assert call("shapes.py", *true_of, *true, "--alignments", "none", "--output", str(work / "out")) == 0
-    assert "1 objects have no surface, the first large: There is no mesh of object large" in capsys.readouterr().out
-    rows = {row["object"]: row for row in json.loads((work / "out" / "shapes.json").read_text())["rows"]}
-    assert (rows["large"]["chamfer"], rows["large"]["f_score"], rows["small"]["f_score"]) == (2, 0, 1)
-    assert call("shapes.py", *usual, "--predicted-images", str(work)) == 2
-    assert "Only checkpoints and meshes have surfaces" in capsys.readouterr().err
-    assert call("shapes.py", *usual, "--model", str(work / "model"), "--alignments", "none", "--json") == 0
 
 
 @pytest.mark.parametrize(

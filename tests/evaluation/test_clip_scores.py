@@ -10,11 +10,13 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.engine.tiny_language import write_clip
 from vfusion3d.errors import UsageError
 from vfusion3d.evaluation.clip_scores import ClipProtocol, find_turntables, frames_of, score, table
+from vfusion3d.metrics.clip import ClipNetwork, clip_similarity
 
 SIZE = 32
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -82,6 +84,103 @@ def test_scores_are_cosines_averaged_over_frames(videos, model, tmp_path) -> Non
     assert other["protocol_hash"] != document["protocol_hash"] and other["rows"] != document["rows"]
 
 
+def pictures_of(names, folder) -> dict[str, Path]:
+    """Input pictures of noise, each another."""
+    for k, name in enumerate(names):
+        noise = np.random.default_rng(k).integers(0, 255, (20, 20, 3), np.uint8)
+        Image.fromarray(noise).save(folder / f"{name}.png")
+    return {name: folder / f"{name}.png" for name in names}
+
+
+def test_floors_are_a_white_video_and_the_input_as_every_frame(videos, model, tmp_path) -> None:
+    found = find_turntables(videos)
+    captions = {name: name for name in found}
+    inputs = pictures_of(found, tmp_path)
+    document = score(found, small(model, template="{}!"), captions, inputs)
+    network = ClipNetwork(model)
+    stacked = np.stack([np.asarray(Image.open(path)) for path in inputs.values()])
+    pictures = torch.from_numpy(stacked).permute(0, 3, 1, 2) / 255
+    texts, white = [f"{name}!" for name in found], torch.ones(len(found), 3, SIZE, SIZE)
+    wanted = {
+        ("all white", "clip_text"): clip_similarity(white, texts, network),
+        ("all white", "clip_image"): clip_similarity(white, pictures, network),
+        ("input pasted", "clip_text"): clip_similarity(pictures, texts, network),
+        ("input pasted", "clip_image"): torch.ones(len(found)),
+    }
+    floors = document["floors"][model]
+    for (floor, figure), values in wanted.items():
+        per_object = [row["floors"][floor][figure] for row in document["rows"]]
+        assert np.allclose(per_object, values[:, None], atol=1e-5), (floor, figure)
+        assert floors[floor][figure]["value"] == pytest.approx(float(values.mean()), abs=1e-5)
+    assert len({round(float(values[0]), 4) for values in wanted.values()}) == 4  # no two are one
+    assert floors["nearest seen object"] == {"clip_text": None, "clip_image": None}
+    shown = table(document, "clip-text")
+    assert "| floor: input pasted | " in shown and "1.000 [1.000, 1.000] |" in shown
+    assert "| floor: nearest seen object | n/a | n/a |" in shown
+    assert "Floor nearest seen object: n/a, turntables come without true views" in shown
+    # Without inputs there is none to paste, and that is said.
+    document = score(found, small(model), captions)
+    assert document["floors"][model]["input pasted"] == {"clip_text": None, "clip_image": None}
+    assert document["floors"][model]["all white"]["clip_image"] is None
+    assert "Floor input pasted: n/a, no input pictures were given." in table(document, "clip-text")
+
+
+def test_unseen_and_seen_objects_stand_apart(videos, model) -> None:
+    found = find_turntables(videos)
+    captions = {name: name for name in found}
+    whole = score(found, small(model), captions)
+    apart = score(found, small(model), captions, unseen={"a red ball", "another"})
+    assert list(whole["groups"]) == ["all"] and list(apart["groups"]) == ["unseen", "seen"]
+    assert whole["groups"]["all"]["means"] == whole["means"] == apart["means"]  # of all objects together, as it was
+    rows = {row["object"]: row for row in apart["rows"]}
+    for name, group in (("a red ball", "unseen"), ("a blue ball", "seen")):
+        part = apart["groups"][group]
+        assert rows[name]["group"] == group and part["objects"] == 1
+        assert part["means"][model]["clip_text"]["value"] == pytest.approx(np.mean(rows[name]["clip_text"]))
+        white = rows[name]["floors"]["all white"]["clip_text"]
+        assert part["floors"][model]["all white"]["clip_text"]["value"] == pytest.approx(white[0])
+    shown = table(apart, "clip-text")
+    assert shown.index("| 1 unseen object | text |") < shown.index("| 1 seen object | text |")
+    assert "| 2 objects | text |" in table(whole, "clip-text")
+
+
+def test_what_is_unpublished_is_always_said(videos, model) -> None:
+    found = find_turntables(videos)
+    for sources in ((), ("Ours: everything.",)):
+        document = score(found, small(model, sources=sources), {name: name for name in found})
+        shown = table(document, "clip-text")
+        assert "cameras, frames, template and CLIP model are unpublished" in document["unpublished"]
+        assert document["unpublished"] in shown and all(line in shown for line in sources)
+    assert document["protocol"]["sources"] == ("Ours: everything.",)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"failed": null, "clip_text": [0.5]}', b"\xff"])
+def test_a_kept_object_that_was_cut_short_is_scored_anew(content, videos, model, tmp_path) -> None:
+    found = find_turntables(videos)
+    captions = {name: name for name in found}
+    document = score(found, small(model), captions, output=tmp_path / "out")
+    kept = tmp_path / "out" / "objects" / "0-a red ball.json"
+    whole = kept.read_bytes()
+    kept.write_bytes(content)
+    assert score(found, small(model), captions, output=tmp_path / "out")["rows"] == document["rows"]
+    assert kept.read_bytes() == whole
+
+
+def test_what_failed_is_tried_again(videos, model, tmp_path, monkeypatch) -> None:
+    found = find_turntables(videos)
+    captions = {name: name for name in found}
+
+    def fails(path, protocol):
+        raise UsageError("No.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vfusion3d.evaluation.clip_scores.frames_of", fails)
+        failed = score(found, small(model), captions, output=tmp_path / "out")
+    assert len(failed["failures"]) == 2 and failed["means"][model]["clip_text"]["value"] == 0
+    again = score(found, small(model), captions, output=tmp_path / "out")
+    assert not again["failures"] and again["rows"] == score(found, small(model), captions)["rows"]
+
+
 def test_a_run_that_was_cut_off_goes_on(videos, model, tmp_path, monkeypatch) -> None:
     found = find_turntables(videos)
     captions = {name: name for name in found}
@@ -132,13 +231,17 @@ def test_the_scripts(script, videos, model, tmp_path, monkeypatch, capsys) -> No
     assert len(json.loads((tmp_path / "out" / "results.json").read_text())["rows"]) == 2
     assert call(*usual, "--models", "nobody/clip") == 0  # not to be had: n/a, and said
     out = capsys.readouterr().out
-    assert "| nobody/clip | n/a | n/a |" in out and "ProlificDreamer" in out
+    assert "| **nobody/clip** | n/a | n/a |\n| floor: all white | n/a | n/a |" in out and "ProlificDreamer" in out
+    (tmp_path / "unseen.txt").write_text("a red ball\n")
+    assert call(*usual, "--unseen", str(tmp_path / "unseen.txt")) == 0
+    assert "| 1 unseen object |" in capsys.readouterr().out
     for options, message in (
         ([str(videos)], "Give --captions, --inputs or both"),
         ([str(videos), "--inputs", str(tmp_path / "none")], "does not exist; name a folder of pictures"),
         ([str(tmp_path / "none"), "--inputs", str(videos)], "does not exist; name a folder of videos"),
         ([*usual[:2], str(tmp_path / "small.yaml")], "have none of object 'a blue ball' (2 are missing)"),
         ([*usual[:3], "--protocol", "mine"], "There is no "),
+        ([*usual, "--unseen", str(tmp_path / "none.txt")], "none.txt, cannot be read"),
     ):
         assert call(*options) == 2
         assert message in capsys.readouterr().err

@@ -44,6 +44,18 @@ def test_a_row_is_of_the_unseen_objects_and_both_parts(tmp_path: Path) -> None:
     assert "| run | 0.800 | 0.300 | 0.250 | 0.800 | n/a | n/a |" in composite_table({"run": row})
 
 
+def test_clip_scores_are_of_the_same_group_where_they_keep_it_apart(tmp_path: Path) -> None:
+    run = write(tmp_path / "run")
+    assert composite_row(CompositeProtocol.load("ablation"), run / "views", run / "clip")["clip_group"] == "all"
+    document = json.loads((run / "clip" / "results.json").read_text())
+    apart = {"one": {"clip_text": {"value": 0.125}, "clip_image": None}}
+    document["groups"] = {"unseen": {"objects": 15, "means": apart}, "seen": {"objects": 25, "means": {}}}
+    (run / "clip" / "results.json").write_text(json.dumps(document))
+    row = composite_row(CompositeProtocol.load("ablation"), run / "views", run / "clip")
+    assert (row["clip_objects"], row["clip_group"], row["group"]) == (15, "unseen", "unseen")
+    assert row["clip"] == {"one": {"clip_text": 0.125, "clip_image": None}}
+
+
 def test_the_script_and_what_it_refuses(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     def call(*options: str) -> int:
         monkeypatch.setattr(sys, "argv", [str(SCRIPT), *options])

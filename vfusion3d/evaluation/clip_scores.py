@@ -9,7 +9,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vfusion3d.alpha import pixels_over_white
+from vfusion3d.data.held_out import excluded_names
 from vfusion3d.errors import InputImageError, MissingExtraError, MissingWeightsError, UsageError, VFusion3DError
 from vfusion3d.evaluation.environment import environment
+from vfusion3d.evaluation.floors import NEAREST, PASTED, WHITE
 from vfusion3d.evaluation.methods import (
     PICTURE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -33,8 +35,8 @@ from vfusion3d.evaluation.methods import (
 )
 from vfusion3d.evaluation.protocol import hash_of, read_fields
 from vfusion3d.evaluation.published import published_rows
-from vfusion3d.evaluation.results import plain_interval, told_interval
-from vfusion3d.evaluation.scoring import claim
+from vfusion3d.evaluation.results import ALL, SEEN, UNSEEN, plain_interval, told_interval
+from vfusion3d.evaluation.scoring import claim, group_of
 from vfusion3d.metrics.intervals import bootstrap_interval
 from vfusion3d.outputs import make_folder, write_atomically
 
@@ -42,6 +44,11 @@ if TYPE_CHECKING:
     from vfusion3d.metrics.clip import ClipNetwork
 
 TEXT, PICTURE = "clip_text", "clip_image"
+FLOORS = (WHITE, PASTED, NEAREST)
+UNPUBLISHED = (
+    "The paper's pictures, cameras, frames, template and CLIP model are unpublished, and those here are ours: figures "
+    "compare under one protocol hash, with the paper's only in kind."
+)
 
 
 @dataclass(frozen=True)
@@ -147,16 +154,23 @@ def score(
     inputs: Mapping[str, Path] | None = None,
     device: str = "cpu",
     output: Path | None = None,
+    unseen: Collection[str] | None = None,
 ) -> dict[str, Any]:
-    """Rows and means of all models; a model that is not to be had, package or weights, has None for both.
+    """Rows, means and floors of all models; a model that is not to be had, package or weights, has None for all.
 
     Args:
         videos: Videos or folders of pictures by object.
         protocol: The protocol.
         captions: By object; None leaves the text out.
-        inputs: Input pictures by object; None leaves them out.
+        inputs: Input pictures by object; None leaves them out, and the floor of the pasted input with them.
         device: Where the models run.
         output: Folder in which each finished object is kept, so that a run that was cut off goes on; None: nowhere.
+            What failed, or was cut short, is scored anew.
+        unseen: Names of objects that the method was not trained on, kept apart from the others; None: not known.
+
+    Returns:
+        What ``results.json`` holds: ``means`` by model and figure and ``floors`` by model, floor and figure, both of
+        all objects; in ``groups`` the same of each group; ``missing_floors`` with the reasons; ``rows``.
 
     Raises:
         VFusion3DError: if a model, or an input, cannot be used, or ``output`` has objects of something else.
@@ -168,60 +182,106 @@ def score(
         frames = [file for path in videos.values() for file in (path.iterdir() if path.is_dir() else [path])]
         content = files_identity([*frames, *(inputs or {}).values()], repr(sorted((captions or {}).items())))
         claim(output, {"protocol": protocol.hash, "content": content})
+    groups = {name: group_of(name, unseen, None) for name in videos}
     rows: list[dict[str, Any]] = []
-    means: dict[str, Any] = {}
     missing: dict[str, str] = {}
     sources = None
     if inputs is not None:
         sources = {name: torch.from_numpy(_on_white(inputs[name])).permute(2, 0, 1)[None] / 255 for name in videos}
+    asked = {figure for figure, given in ((TEXT, captions), (PICTURE, inputs)) if given is not None}
     for number, model in enumerate(protocol.models):
         name, _, pretrained = model.partition(":")
         try:
             network = ClipNetwork(name, pretrained or None)
         except (MissingExtraError, MissingWeightsError) as error:
-            missing[model], means[model] = str(error), {TEXT: None, PICTURE: None}
+            missing[model] = str(error)
             continue
         network.model.to(device)
         for key, path in tqdm(videos.items(), desc=model, unit="object", file=sys.stderr):
             kept = None if folder is None else folder / f"{number}-{key}.json"
-            if kept is not None and kept.is_file():
-                rows.append(json.loads(kept.read_text(encoding="utf-8")))
-                continue
-            text = None if captions is None else protocol.template.format(captions[key])
-            picture = None if sources is None else sources[key].to(device)
-            rows.append({"object": key, "model": model, **_scores(path, protocol, network, text, picture)})
-            if kept is not None:
-                write_atomically(kept, json.dumps(rows[-1], allow_nan=False).encode())
-        means[model] = {}
-        for figure, there in ((TEXT, captions is not None), (PICTURE, sources is not None)):
-            values = [float(np.mean(row[figure])) for row in rows if row["model"] == model] if there else []
-            means[model][figure] = plain_interval(bootstrap_interval(values)) if values else None
+            done = None if kept is None else _read_kept(kept, asked)
+            if done is None:
+                text = None if captions is None else protocol.template.format(captions[key])
+                picture = None if sources is None else sources[key].to(device)
+                done = _scores(path, protocol, network, text, picture)
+                if kept is not None:
+                    write_atomically(kept, json.dumps(done, allow_nan=False).encode())
+            # which objects were seen is no part of what is kept
+            rows.append({"object": key, "group": groups[key], "model": model, **done})
+    there = [group for group in (UNSEEN, SEEN, ALL) if group in groups.values()]
     return {
         "protocol": dataclasses.asdict(protocol),
         "protocol_hash": protocol.hash,
+        "unpublished": UNPUBLISHED,
         "objects": len(videos),
-        "means": means,
+        **_means(rows, protocol.models),
+        "groups": {
+            group: {
+                "objects": list(groups.values()).count(group),
+                **_means([row for row in rows if row["group"] == group], protocol.models),
+            }
+            for group in there
+        },
         "missing_weights": missing,
+        "missing_floors": {
+            **({} if inputs is not None else {PASTED: "no input pictures were given"}),
+            NEAREST: "turntables come without true views, by which the nearest could be told and shown",
+        },
         "failures": {row["object"]: row["failed"] for row in rows if row["failed"]},
         "environment": environment(device, "transformers", "open_clip_torch"),
         "rows": rows,
     }
 
 
+def _read_kept(path: Path, asked: Collection[str]) -> dict[str, Any] | None:
+    """An object of an earlier run; None if there is none, it failed or was cut short, or has no floors."""
+    try:
+        done: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        holds = done["failed"] is None and all(done[figure] and done["floors"][WHITE][figure] for figure in asked)
+        return done if holds else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
 def _scores(
     path: Path, protocol: ClipProtocol, network: ClipNetwork, text: str | None, picture: Tensor | None
 ) -> dict[str, Any]:
-    """Of every frame of an object, and why it failed; a failure counts as 0 and is never dropped."""
+    """Of every frame of an object, why it failed, and of a frame of each floor; a failure counts as 0 and is never
+    dropped."""
     from vfusion3d.metrics.clip import clip_similarity
 
+    device = next(network.model.parameters()).device
     references: dict[str, Any] = {TEXT: None if text is None else [text], PICTURE: picture}
     asked = {figure: reference for figure, reference in references.items() if reference is not None}
+
+    def similar(frames: Tensor) -> dict[str, list[float]]:
+        return {figure: clip_similarity(frames[None], wanted, network)[0].tolist() for figure, wanted in asked.items()}
+
+    floors = {WHITE: similar(torch.ones(1, 3, protocol.resolution, protocol.resolution, device=device))}
+    if picture is not None:
+        floors[PASTED] = similar(picture)
     try:
-        frames = frames_of(path, protocol)[None].to(next(network.model.parameters()).device)
+        frames = frames_of(path, protocol).to(device)
     except VFusion3DError as error:
-        return {"failed": str(error), **{figure: [0.0] for figure in asked}}
-    found = {figure: clip_similarity(frames, reference, network)[0].tolist() for figure, reference in asked.items()}
-    return {"failed": None, **found}
+        return {"failed": str(error), **{figure: [0.0] for figure in asked}, "floors": floors}
+    return {"failed": None, **similar(frames), "floors": floors}
+
+
+def _means(rows: Sequence[Mapping[str, Any]], models: Sequence[str]) -> dict[str, Any]:
+    """Means with intervals over objects of each model, and of the floors under it; None where there is no figure."""
+
+    def of(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        values = {figure: [float(np.mean(p[figure])) for p in parts if figure in p] for figure in (TEXT, PICTURE)}
+        return {figure: plain_interval(bootstrap_interval(v)) if v else None for figure, v in values.items()}
+
+    own = {model: [row for row in rows if row["model"] == model] for model in models}
+    return {
+        "means": {model: of(own[model]) for model in models},
+        "floors": {
+            model: {floor: of([row["floors"].get(floor, {}) for row in own[model]]) for floor in FLOORS}
+            for model in models
+        },
+    }
 
 
 def main(program: str, description: str, published: str) -> int:
@@ -234,6 +294,8 @@ def main(program: str, description: str, published: str) -> int:
         "folders of pictures")  # fmt: skip
     add("--captions", metavar="FILE", help="CSV (name,caption), or a text file of prompts that name the videos")
     add("--inputs", metavar="DIR", help="input pictures named as the objects")
+    add("--unseen", metavar="FILE", help="names of objects the method never saw, one per line; all others then count "
+        "as seen, and the two are kept apart")  # fmt: skip
     add("--protocol", default="turntable", help="of protocols/clip, or a YAML file (turntable)")
     add("--models", nargs="+", metavar="CLIP", help="instead of the protocol's, which changes its hash: owner/name or "
         "a folder of transformers, or name:pretrained of open_clip")  # fmt: skip
@@ -257,8 +319,9 @@ def main(program: str, description: str, published: str) -> int:
         videos = find_turntables(Path(arguments.videos))
         captions = None if arguments.captions is None else read_captions_of(arguments.captions, list(videos))
         inputs = None if arguments.inputs is None else _inputs_of(Path(arguments.inputs), list(videos))
+        unseen = None if arguments.unseen is None else excluded_names(arguments.unseen)
         device = str(choose_device(arguments.device))
-        document = score(videos, protocol, captions, inputs, device, arguments.output)
+        document = score(videos, protocol, captions, inputs, device, arguments.output, unseen)
         if arguments.output is not None:
             text = json.dumps(document, indent=1, allow_nan=False)
             write_atomically(make_folder(arguments.output) / "results.json", text.encode())
@@ -273,23 +336,24 @@ def main(program: str, description: str, published: str) -> int:
 
 
 def table(document: Mapping[str, Any], published: str) -> str:
-    """Markdown of `score`'s document, with the published rows."""
-    lines = [
-        f"CLIP protocol {document['protocol']['name']} {document['protocol_hash'][:12]}, {document['objects']} objects",
-        "",
-        "| model | text | picture |",
-        "| --- | ---: | ---: |",
-    ]
-    for model, figures in document["means"].items():
-        cells = []
-        for figure in (TEXT, PICTURE):
-            mean = figures[figure]
-            cells.append("n/a" if mean is None else told_interval(mean, 3))
-        lines.append(f"| {model} | {' | '.join(cells)} |")
-    lines += ["", *(f"{model}: n/a. {reason}" for model, reason in document["missing_weights"].items())]
+    """Markdown of `score`'s document: a line for each model and its floors, groups apart, with the published rows."""
+    lines = [f"CLIP protocol {document['protocol']['name']} {document['protocol_hash'][:12]}", ""]
+    for group, part in document["groups"].items():
+        noun = "object" if part["objects"] == 1 else "objects"
+        lines.append(f"| {part['objects']} {group + ' ' if group != ALL else ''}{noun} | text | picture |")
+        lines.append("| --- | ---: | ---: |")
+        for model, means in part["means"].items():
+            floors = {f"floor: {floor}": figures for floor, figures in part["floors"][model].items()}
+            for title, figures in {f"**{model}**": means, **floors}.items():
+                cells = ["n/a" if mean is None else told_interval(mean, 3) for mean in figures.values()]
+                lines.append(f"| {title} | {' | '.join(cells)} |")
+        lines.append("")
     if document["failures"]:
         first = next(iter(document["failures"].items()))
         lines.append(f"{len(document['failures'])} objects failed and count as 0, the first {first[0]}: {first[1]}")
+    lines += [f"{model}: n/a. {reason}" for model, reason in document["missing_weights"].items()]
+    lines += [f"Floor {floor}: n/a, {reason}." for floor, reason in document["missing_floors"].items()]
+    lines += ["", document["unpublished"], *(f"- {source}" for source in document["protocol"]["sources"])]
     return "\n".join([*lines, "", published_rows(published)])
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from vfusion3d.errors import UsageError
 from vfusion3d.evaluation.clip_scores import PICTURE, TEXT, ClipProtocol
 from vfusion3d.evaluation.protocol import Protocol, read_fields
-from vfusion3d.evaluation.results import RESULTS, Results
+from vfusion3d.evaluation.results import ALL, RESULTS, Results
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def composite_row(
     Args:
         protocol: The composite.
         views: Results of novel views, of the unseen objects where they are known.
-        clip: Results of CLIP scores.
+        clip: Results of CLIP scores, of the same group of objects where they keep it apart, else of all.
 
     Raises:
         UsageError: if a file cannot be used, or is of another protocol than the composite's.
@@ -92,15 +92,18 @@ def composite_row(
                 f"they are no part of the composite {protocol.name}; score them under it."
             )
     group = novel.groups[0]
+    apart = group in scores.get("groups", {})
+    part = scores["groups"][group] if apart else scores
     row: dict[str, Any] = {
         "objects": len(novel.per_object("ssim", group)),
         "group": group,
-        "clip_objects": scores["objects"],
+        "clip_objects": part["objects"],
+        "clip_group": group if apart else ALL,
     }
     row |= {figure: novel.mean(figure, group).value for figure in ("ssim", "lpips")}
     row["clip"] = {
         model: {figure: None if mean is None else mean["value"] for figure, mean in figures.items()}
-        for model, figures in scores["means"].items()
+        for model, figures in part["means"].items()
     }
     return row
 

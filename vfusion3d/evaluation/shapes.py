@@ -1,0 +1,267 @@
+"""Surfaces against true meshes: figures of a method and of floors under each alignment, kept object by object."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+import trimesh
+from tqdm import tqdm
+
+from vfusion3d.data.scenes import Scene
+from vfusion3d.errors import UsageError, VFusion3DError
+from vfusion3d.evaluation.command import build_parser, chosen_meshes, known_objects, method_of
+from vfusion3d.evaluation.environment import environment
+from vfusion3d.evaluation.floors import NEAREST, NearestSeen
+from vfusion3d.evaluation.methods import EvaluationItem, MeshFolder, Reconstructor
+from vfusion3d.evaluation.protocol import Protocol, hash_of
+from vfusion3d.evaluation.results import ALL, METHOD, SEEN, UNKNOWN, UNSEEN, plain_interval, told_interval
+from vfusion3d.evaluation.scoring import claim, group_of, item_of, truth_key
+from vfusion3d.evaluation.targets import render_targets
+from vfusion3d.meshes import normalise, read_mesh
+from vfusion3d.meshes.files import files_of
+from vfusion3d.meshes.readers import UpAxis
+from vfusion3d.metrics.geometry import SAMPLES, THRESHOLD, Alignment, surface_figures
+from vfusion3d.metrics.intervals import bootstrap_interval
+from vfusion3d.outputs import make_folder, write_atomically
+
+MEASURING = 1
+"""Version of how surfaces are measured: what an older one kept is not gone on with."""
+BALL_RADIUS = 0.5
+"""World units, of objects in the unit sphere."""
+BALL = f"ball of radius {BALL_RADIUS:g}"
+FIGURES = ("chamfer", "f_score", "normal_consistency")
+FAILED = {"chamfer": 2.0, "f_score": 0.0, "normal_consistency": 0.0, "scale": None}
+"""Of an object without a surface; the distance is the unit sphere's diameter."""
+UNPUBLISHED = (
+    "The paper's object list and cameras are unpublished, and how surfaces are measured is ours: figures compare with "
+    "each other under one protocol hash."
+)
+_RESULT = "shapes.json"
+
+
+def measure(
+    method: Reconstructor | MeshFolder,
+    scenes: Mapping[str, Scene],
+    meshes: Mapping[str, Path],
+    protocol: Protocol,
+    up: UpAxis = "y",
+    alignments: Sequence[Alignment] = get_args(Alignment),
+    threshold: float = THRESHOLD,
+    output: Path | None = None,
+    unseen: Collection[str] | None = None,
+    seen: Collection[str] | None = None,
+) -> dict[str, Any]:
+    """Measure a method's surfaces, and those of the floors.
+
+    Args:
+        method: What is measured; an object on which it raises a `VFusion3DError`, or whose surface cannot be measured,
+            counts as `FAILED`.
+        scenes: True views by object (`render_targets`), of which the method gets the first.
+        meshes: True meshes by object.
+        protocol: Of the views.
+        up: Up axis of the true meshes.
+        alignments: As of `vfusion3d.metrics.geometry.align`.
+        threshold: Of the F-score, world units.
+        output: Folder in which each finished object is kept, so that a run that was cut off goes on; None: nowhere.
+            What failed, was cut short, or is of another true mesh is measured anew.
+        unseen, seen: As of `vfusion3d.evaluation.scoring.evaluate`.
+
+    Returns:
+        What ``shapes.json`` holds: ``rows`` and ``means`` of the method (``method``) and of the floors under their
+        names, means by group, alignment and figure; ``missing`` floors with the reasons; the protocol, which here is
+        that of the views with the threshold and the number of samples, and its hash.
+
+    Raises:
+        VFusion3DError: if a true mesh cannot be used, or ``output`` has objects of something else.
+    """
+    told = {"views": protocol.to_dict(), "threshold": threshold, "samples": SAMPLES}
+    told_hash = hash_of({**told, "views": protocol.hash})
+    folder = None if output is None else make_folder(output / "shapes")
+    if folder is not None:
+        facts = {"protocol": told_hash, "method": method.description, "content": method.identity}
+        claim(folder, {**facts, "alignments": list(alignments), "measuring": MEASURING})
+        for part in ("objects", "nearest"):
+            make_folder(folder / part)
+    groups = {name: group_of(name, unseen, seen) for name in scenes}
+    nearest = NearestSeen({name: scene for name, scene in scenes.items() if groups[name] == SEEN})
+    missing = _why_no_nearest(nearest, protocol)
+    truths = {name: surface_key(scene, meshes[name]) for name, scene in scenes.items()}
+    rows: dict[str, list[dict[str, Any]]] = {METHOD: [], BALL: [], **({} if missing else {NEAREST: []})}
+    for name, scene in tqdm(scenes.items(), desc="shapes", unit="object", file=sys.stderr):
+        own = partial(_own, method, item_of(name, scene, protocol), meshes[name], up, alignments, threshold)
+        done = _kept(folder and folder / "objects" / f"{name}.json", truths[name], own)
+        figures = dict(done["figures"])
+        if not missing:  # kept apart, since which of the others were seen is no part of the method's figures
+            other = nearest.of(name, scene)
+            if other is None:
+                figures[NEAREST] = {alignment: dict.fromkeys(FAILED) for alignment in alignments}
+            else:
+                beside = partial(_beside, meshes[other], meshes[name], up, alignments, threshold)
+                truth = f"{truths[name]} {truths[other]}"
+                figures[NEAREST] = _kept(folder and folder / "nearest" / f"{name}.json", truth, beside)["figures"]
+        for of, part in figures.items():
+            head = {"object": name, "group": groups[name], "failed": done["failed"] if of == METHOD else None}
+            rows[of] += [{**head, "alignment": alignment, **part[alignment]} for alignment in alignments]
+    there = [group for group in (UNSEEN, SEEN, UNKNOWN, ALL) if group in groups.values()]
+    return {
+        "method": method.description,
+        "protocol": told,
+        "protocol_hash": told_hash,
+        "unpublished": UNPUBLISHED,
+        "objects": {group: list(groups.values()).count(group) for group in there},
+        "means": {
+            of: {group: _means([row for row in part if row["group"] == group], alignments) for group in there}
+            for of, part in rows.items()
+        },
+        "missing": missing,
+        "failures": {row["object"]: row["failed"] for row in rows[METHOD] if row["failed"]},
+        "environment": environment(getattr(method, "device", "cpu"), "scipy", "trimesh"),
+        "rows": rows,
+    }
+
+
+def surface_key(scene: Scene, mesh: Path) -> str:
+    """What an object's input view and true surface are, from their files' content; inner walls are on no picture."""
+    digest = hashlib.sha256(truth_key(scene).encode())
+    for file in files_of(mesh):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _kept(path: Path | None, truth: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What an earlier run kept of an object; made, and kept, where that is none, failed, is cut short or of another
+    truth."""
+    if path is not None:
+        try:
+            done: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if done["truth"] == truth and done["failed"] is None and done["figures"]:
+                return done
+        except (OSError, ValueError, TypeError, KeyError):
+            pass
+    done = {"truth": truth, **make()}
+    if path is not None:
+        write_atomically(path, json.dumps(done, allow_nan=False).encode())
+    return done
+
+
+def _own(
+    method: Reconstructor | MeshFolder,
+    item: EvaluationItem,
+    mesh: Path,
+    up: UpAxis,
+    alignments: Sequence[Alignment],
+    threshold: float,
+) -> dict[str, Any]:
+    """Figures of the method and of the ball, and why the method failed."""
+    truth = normalise(read_mesh(mesh, up))[0]
+    ball = trimesh.creation.icosphere(4, BALL_RADIUS)
+    floor = {alignment: surface_figures(ball, truth, alignment, threshold) for alignment in alignments}
+    try:
+        surface, failed = method.surface(item), None
+        found: dict[Alignment, Any] = {a: surface_figures(surface, truth, a, threshold) for a in alignments}
+    except VFusion3DError as error:
+        failed, found = str(error), dict.fromkeys(alignments, FAILED)
+    return {"failed": failed, "figures": {METHOD: found, BALL: floor}}
+
+
+def _beside(other: Path, mesh: Path, up: UpAxis, alignments: Sequence[Alignment], threshold: float) -> dict[str, Any]:
+    """Figures of another object's true mesh."""
+    theirs, truth = (normalise(read_mesh(path, up))[0] for path in (other, mesh))
+    return {"failed": None, "figures": {a: surface_figures(theirs, truth, a, threshold) for a in alignments}}
+
+
+def _why_no_nearest(nearest: NearestSeen, protocol: Protocol) -> dict[str, str]:
+    """Why there is no floor of the nearest seen object, under its name; empty where there is one."""
+    if protocol.layout != "benchmark":
+        return {NEAREST: "each object has cameras of its own, so that its input shows another side than others'"}
+    if not nearest.seen:
+        return {NEAREST: "none of the objects is known to have been trained on"}
+    return {}
+
+
+def _means(rows: Sequence[Mapping[str, Any]], alignments: Sequence[Alignment]) -> dict[str, dict[str, Any]]:
+    """Means with intervals over the objects that have a figure, by alignment and figure."""
+    return {
+        alignment: {
+            figure: plain_interval(
+                bootstrap_interval(
+                    [row[figure] for row in rows if row["alignment"] == alignment and row[figure] is not None]
+                )
+            )
+            for figure in FIGURES
+        }
+        for alignment in alignments
+    }
+
+
+def table(document: Mapping[str, Any]) -> str:
+    """Markdown of `measure`'s document: lines for the method and each floor, groups apart."""
+    told = document["protocol"]
+    name, number = told["views"]["name"], document["protocol_hash"][:12]
+    lines = [f"surfaces under {name} {number}, F-score within {told['threshold']:g}", ""]
+    for group, count in document["objects"].items():
+        noun = f"{group + ' ' if group != ALL else ''}{'object' if count == 1 else 'objects'}"
+        lines.append(f"| {count} {noun} | alignment | Chamfer distance | F-score | normal consistency |")
+        lines.append("| --- | --- | ---: | ---: | ---: |")
+        for of in document["means"]:
+            title = f"**{document['method']}**" if of == METHOD else f"floor: {of}"
+            for alignment, figures in document["means"][of][group].items():
+                cells = [told_interval(figure, 3) for figure in figures.values()]
+                lines.append(f"| {title} | {alignment} | {' | '.join(cells)} |")
+        lines += [f"| floor: {name} | | n/a | n/a | n/a |" for name in document["missing"]]
+        lines.append("")
+    if document["failures"]:
+        first = next(iter(document["failures"].items()))
+        lines.append(f"{len(document['failures'])} objects have no surface, the first {first[0]}: {first[1]}")
+    lines += [f"Floor {name}: n/a, {reason}." for name, reason in document["missing"].items()]
+    return "\n".join([*lines, document["unpublished"]])
+
+
+def run(arguments: Any) -> dict[str, Any]:
+    """Measure what the options say.
+
+    Raises:
+        VFusion3DError: if something given cannot be used.
+    """
+    if not 0 < arguments.threshold < math.inf:
+        raise UsageError(f"Option --threshold must be positive, but got {arguments.threshold:g}.")
+    protocol, meshes = Protocol.load(arguments.protocol), chosen_meshes(arguments)
+    method = method_of(arguments, protocol)
+    if not isinstance(method, (Reconstructor, MeshFolder)):
+        raise UsageError("Only checkpoints and meshes have surfaces: give --model or --predicted-meshes.")
+    unseen, seen = known_objects(arguments)
+    if arguments.output is not None:
+        make_folder(arguments.output)
+    scenes = render_targets(protocol, meshes, arguments.cache, arguments.up, arguments.workers)
+    alignments = list(dict.fromkeys(arguments.alignments))
+    document = measure(
+        method, scenes, meshes, protocol, arguments.up, alignments, arguments.threshold, arguments.output, unseen, seen
+    )
+    if arguments.output is not None:
+        write_atomically(arguments.output / _RESULT, json.dumps(document, indent=1, allow_nan=False).encode())
+    return document
+
+
+def main(program: str, description: str, protocol: str) -> int:
+    """Run the script; 0, or 2 if something cannot be used."""
+    parser = build_parser(program, description, protocol)
+    parser.add_argument("--alignments", nargs="+", choices=get_args(Alignment), default=list(get_args(Alignment)))
+    parser.add_argument("--threshold", type=float, default=THRESHOLD, help=f"of the F-score, world units ({THRESHOLD})")
+    arguments = parser.parse_args()
+    try:
+        document = run(arguments)
+    except VFusion3DError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
+    if arguments.json:
+        print(json.dumps({key: value for key, value in document.items() if key != "rows"}))
+        return 0
+    print(table(document))
+    return 0
