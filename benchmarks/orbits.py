@@ -46,18 +46,17 @@ from tqdm import tqdm
 
 from vfusion3d.alpha import over_white, rgb_pixels
 from vfusion3d.cameras import Cameras
-from vfusion3d.data.held_out import excluded_names
 from vfusion3d.data.packing import fit_rig, orbit_elevation
 from vfusion3d.data.rendered_module import find_scenes
 from vfusion3d.data.resize import area_resize
 from vfusion3d.data.scenes import Scene
 from vfusion3d.data.views_dataset import SceneItems
-from vfusion3d.errors import CheckpointError, MissingExtraError, SceneError, UsageError, VFusion3DError
+from vfusion3d.errors import CheckpointError, MissingExtraError, UsageError, VFusion3DError
 from vfusion3d.evaluation.environment import environment
 from vfusion3d.evaluation.floors import NEAREST, WHITE, NearestSeen
+from vfusion3d.evaluation.groups import ALL, SEEN, counted, group_of, in_order, read_unseen
 from vfusion3d.evaluation.protocol import hash_of
-from vfusion3d.evaluation.results import ALL, SEEN, UNSEEN
-from vfusion3d.evaluation.scoring import group_of, truth_key
+from vfusion3d.evaluation.scoring import truth_key
 from vfusion3d.metrics import match_score, orbit_figures, sfm_figures
 from vfusion3d.metrics.consistency import MATCH_LIMIT
 from vfusion3d.metrics.sfm import ANGLE_LIMIT, PASSING_SHARE
@@ -282,8 +281,7 @@ def markdown(report: dict[str, Any]) -> str:
     heading = "| | steps | " + " | ".join(FIGURES) + " |\n|---|---|" + "---|" * len(FIGURES)
     for size in sorted({entry["size"] for entry in report["methods"]}):
         for group, names in report["groups"].items():
-            noun = "object" if len(names) == 1 else "objects"
-            apart = "" if group == ALL else f", {len(names)} {group} {noun}"
+            apart = "" if group == ALL else f", {counted(len(names), group)}"
             lines += ["", f"## {size} px{apart}", "", heading]
             for entry in report["methods"]:
                 if entry["size"] == size:
@@ -379,21 +377,6 @@ def check_rig(method: Method, scenes: Sequence[Scene]) -> None:
         )
 
 
-def truths_of(scenes: Sequence[Scene]) -> dict[str, str]:
-    """What each scene shows, from its files' content.
-
-    Raises:
-        SceneError: naming a scene that lacks a picture.
-    """
-    found = {}
-    for scene in scenes:
-        try:
-            found[scene.folder.name] = truth_key(scene)
-        except OSError as error:
-            raise SceneError(f"The scene {scene.folder} cannot be read ({error}); render it again.") from error
-    return found
-
-
 def nearest_of(scenes: Sequence[Scene], groups: dict[str, str]) -> tuple[NearestSeen | None, dict[str, str]]:
     """The floor of the nearest seen object, or why there is none, under its name."""
     nearest = NearestSeen({scene.folder.name: scene for scene in scenes if groups[scene.folder.name] == SEEN})
@@ -462,18 +445,18 @@ def benchmark(options: argparse.Namespace) -> dict[str, Any]:
         raise UsageError(f"Several models are called {sorted(repeated)[0]}; rename their folders.")
     for method in methods:
         check_rig(method, scenes)
-    unseen = None if options.unseen is None else excluded_names(options.unseen)
-    groups = {scene.folder.name: group_of(scene.folder.name, unseen, None) for scene in scenes}
+    names = [scene.folder.name for scene in scenes]
+    unseen = None if options.unseen is None else read_unseen(options.unseen, names)
+    groups = {name: group_of(name, unseen, None) for name in names}
     nearest, missing = nearest_of(scenes, groups)
-    truths = truths_of(scenes)
+    truths = {scene.folder.name: truth_key(scene) for scene in scenes}
     sizes: list[int | None] = sorted({method.size for method in methods if method.size is not None})
     for size in [*sizes, None] if options.ceiling else sizes:
         methods += references(size, nearest, truths, options.controls)
     protocol = protocol_of(options, methods, scenes)
     make_folder(options.output)
     entries = measure_missing(methods, scenes, truths, protocol, options, lpips)
-    there = {group: [name for name in groups if groups[name] == group] for group in (UNSEEN, SEEN, ALL)}
-    there = {group: names for group, names in there.items() if names}
+    there = {group: [name for name in names if groups[name] == group] for group in in_order(groups.values())}
     for entry in entries:
         rows = entry["rows"]
         entry["means"] = means(rows)

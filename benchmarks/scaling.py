@@ -18,8 +18,8 @@ from typing import Any
 
 from vfusion3d.errors import MissingExtraError, UsageError, VFusion3DError
 from vfusion3d.evaluation import Protocol, Results, compare
+from vfusion3d.evaluation.groups import ALL
 from vfusion3d.evaluation.results import (
-    ALL,
     FIGURES,
     METHOD,
     digits_of,

@@ -170,7 +170,7 @@ def test_other_pictures_are_measured_anew(call: Callable[..., int], tmp_path: Pa
     assert found[0] != pytest.approx(found[1], abs=1e-3)
     next((tmp_path / "scenes" / "cat").glob("images/*")).unlink()
     assert call(*options, "--output", str(tmp_path / "out")) == 2
-    assert "cat cannot be read" in capsys.readouterr().err
+    assert "cannot be read (No such file or directory); render the object again" in capsys.readouterr().err
 
 
 def test_the_ceiling_needs_no_model(place: Path, call: Callable[..., int], capsys: Any) -> None:

@@ -20,10 +20,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vfusion3d.alpha import pixels_over_white
-from vfusion3d.data.held_out import excluded_names
 from vfusion3d.errors import InputImageError, MissingExtraError, MissingWeightsError, UsageError, VFusion3DError
 from vfusion3d.evaluation.environment import environment
 from vfusion3d.evaluation.floors import NEAREST, PASTED, WHITE
+from vfusion3d.evaluation.groups import counted, group_of, in_order, read_unseen
 from vfusion3d.evaluation.methods import (
     PICTURE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -35,8 +35,8 @@ from vfusion3d.evaluation.methods import (
 )
 from vfusion3d.evaluation.protocol import hash_of, read_fields
 from vfusion3d.evaluation.published import published_rows
-from vfusion3d.evaluation.results import ALL, SEEN, UNSEEN, plain_interval, told_interval
-from vfusion3d.evaluation.scoring import claim, group_of
+from vfusion3d.evaluation.results import plain_interval, told_interval
+from vfusion3d.evaluation.scoring import claim
 from vfusion3d.metrics.intervals import bootstrap_interval
 from vfusion3d.outputs import make_folder, write_atomically
 
@@ -208,7 +208,7 @@ def score(
                     write_atomically(kept, json.dumps(done, allow_nan=False).encode())
             # which objects were seen is no part of what is kept
             rows.append({"object": key, "group": groups[key], "model": model, **done})
-    there = [group for group in (UNSEEN, SEEN, ALL) if group in groups.values()]
+    there = in_order(groups.values())
     return {
         "protocol": dataclasses.asdict(protocol),
         "protocol_hash": protocol.hash,
@@ -319,7 +319,7 @@ def main(program: str, description: str, published: str) -> int:
         videos = find_turntables(Path(arguments.videos))
         captions = None if arguments.captions is None else read_captions_of(arguments.captions, list(videos))
         inputs = None if arguments.inputs is None else _inputs_of(Path(arguments.inputs), list(videos))
-        unseen = None if arguments.unseen is None else excluded_names(arguments.unseen)
+        unseen = None if arguments.unseen is None else read_unseen(arguments.unseen, videos)
         device = str(choose_device(arguments.device))
         document = score(videos, protocol, captions, inputs, device, arguments.output, unseen)
         if arguments.output is not None:
@@ -339,8 +339,7 @@ def table(document: Mapping[str, Any], published: str) -> str:
     """Markdown of `score`'s document: a line for each model and its floors, groups apart, with the published rows."""
     lines = [f"CLIP protocol {document['protocol']['name']} {document['protocol_hash'][:12]}", ""]
     for group, part in document["groups"].items():
-        noun = "object" if part["objects"] == 1 else "objects"
-        lines.append(f"| {part['objects']} {group + ' ' if group != ALL else ''}{noun} | text | picture |")
+        lines.append(f"| {counted(part['objects'], group)} | text | picture |")
         lines.append("| --- | ---: | ---: |")
         for model, means in part["means"].items():
             floors = {f"floor: {floor}": figures for floor, figures in part["floors"][model].items()}

@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vfusion3d.data.held_out import read_names
 from vfusion3d.errors import CheckpointError, MissingWeightsError, UsageError, VFusion3DError
 from vfusion3d.evaluation.comparison import compare
+from vfusion3d.evaluation.groups import read_unseen
 from vfusion3d.evaluation.methods import (
     EntryPoint,
     FolderMethod,
@@ -105,14 +107,14 @@ def _made_elsewhere(arguments: argparse.Namespace) -> bool:
     return any(other is not None for other in others)
 
 
-def known_objects(arguments: argparse.Namespace) -> tuple[set[str] | None, set[str] | None]:
+def known_objects(arguments: argparse.Namespace, objects: Collection[str]) -> tuple[set[str] | None, set[str] | None]:
     """Names that were never trained on, and names that were; None where that is not known.
 
     Raises:
-        UsageError: if the list of --unseen cannot be read.
+        UsageError: if the list of --unseen cannot be used for the objects.
     """
     if arguments.unseen is not None:
-        return set(read_names(arguments.unseen, "list of unseen objects")), None
+        return read_unseen(arguments.unseen, objects), None
     if _made_elsewhere(arguments):
         return None, None
     model = arguments.model or "nano"
@@ -157,25 +159,47 @@ def chosen_meshes(arguments: argparse.Namespace, protocol: Protocol) -> dict[str
     return {name: found[name] for name in protocol.choose(found)[: arguments.limit]}
 
 
-def run(arguments: argparse.Namespace) -> Results:
-    """Score what the options say.
+def prepare(arguments: argparse.Namespace) -> tuple[Protocol, dict[str, Path], Method]:
+    """The protocol, the true meshes of its objects, and what is scored: all that can be wrong, before minutes of
+    rendering.
 
     Raises:
         VFusion3DError: if something cannot be used.
     """
     protocol = Protocol.load(arguments.protocol)
     meshes = chosen_meshes(arguments, protocol)
-    method = method_of(arguments, protocol)  # before minutes of rendering
+    method = method_of(arguments, protocol)
     if isinstance(method, FolderMethod):
         method.check_names(meshes)
-    lpips, (unseen, seen) = lpips_of(protocol, arguments.lpips_weights), known_objects(arguments)
+    return protocol, meshes, method
+
+
+@contextmanager
+def memory_errors(device: str) -> Iterator[None]:
+    """Too little memory is no failure of a method on an object: it ends the run.
+
+    Raises:
+        UsageError: instead of torch's error.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UsageError(f"The memory of {device} is too small for this model ({error}).") from error
+
+
+def run(arguments: argparse.Namespace) -> Results:
+    """Score what the options say.
+
+    Raises:
+        VFusion3DError: if something cannot be used.
+    """
+    protocol, meshes, method = prepare(arguments)
+    lpips, (unseen, seen) = lpips_of(protocol, arguments.lpips_weights), known_objects(arguments, meshes)
     if arguments.output is not None:
         make_folder(arguments.output)
     scenes = render_targets(protocol, meshes, arguments.cache, arguments.up, arguments.workers)
-    try:
+    with memory_errors(arguments.device):
         results = evaluate(method, scenes, protocol, arguments.output, unseen, lpips, seen)
-    except torch.OutOfMemoryError as error:  # no failure of the method
-        raise UsageError(f"The memory of {arguments.device} is too small for this model ({error}).") from error
     if arguments.output is not None:
         results.save(arguments.output / RESULTS)
     return results

@@ -11,14 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from vfusion3d.errors import MissingExtraError, UsageError
+from vfusion3d.evaluation.groups import ALL, SEEN, UNKNOWN, UNSEEN
 from vfusion3d.evaluation.results import (
-    ALL,
     FIGURES,
     LOWER_IS_BETTER,
     METHOD,
-    SEEN,
-    UNKNOWN,
-    UNSEEN,
     Results,
     digits_of,
     figure_cell,

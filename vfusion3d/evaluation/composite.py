@@ -12,8 +12,9 @@ from typing import Any
 
 from vfusion3d.errors import UsageError
 from vfusion3d.evaluation.clip_scores import PICTURE, TEXT, ClipProtocol
+from vfusion3d.evaluation.groups import ALL
 from vfusion3d.evaluation.protocol import Protocol, read_fields
-from vfusion3d.evaluation.results import ALL, RESULTS, Results
+from vfusion3d.evaluation.results import RESULTS, Results
 
 
 @dataclass(frozen=True)

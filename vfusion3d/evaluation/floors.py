@@ -32,6 +32,14 @@ class NearestSeen:
         errors = {other: float((self._front(other) - own).square().mean()) for other in others}
         return min(errors, key=lambda other: (errors[other], other))
 
+    def missing(self, layout: str) -> dict[str, str]:
+        """Why there is no such floor under a layout of cameras, under its name; empty where there is one."""
+        if layout != "benchmark":
+            return {NEAREST: "each object has cameras of its own, so that others' views show other sides"}
+        if not self.seen:
+            return {NEAREST: "none of the objects is known to have been trained on"}
+        return {}
+
     def _front(self, name: str) -> Tensor:
         if name not in self._fronts:
             self._fronts[name] = over_white(self.seen[name].image(0)[None])[0]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vfusion3d.errors import UsageError
+from vfusion3d.evaluation.groups import counted, in_order
 from vfusion3d.evaluation.protocol import Protocol
 from vfusion3d.metrics.intervals import Interval, bootstrap_interval
 from vfusion3d.outputs import write_atomically
@@ -19,7 +20,6 @@ RESULTS = "results.json"
 FIGURES = ("psnr", "foreground_psnr", "ssim", "lpips", "iou")
 """In the order of tables; LPIPS is better where it is smaller."""
 LOWER_IS_BETTER = frozenset({"lpips"})
-UNSEEN, SEEN, UNKNOWN, ALL = "unseen", "seen", "unknown", "all"
 METHOD = "method"
 _FORMAT = 2
 
@@ -76,8 +76,7 @@ class Results:
     @property
     def groups(self) -> list[str]:
         """Groups of objects that there are, the unseen first."""
-        there = {row["group"] for row in self.rows[METHOD]}
-        return [group for group in (UNSEEN, SEEN, UNKNOWN, ALL) if group in there]
+        return in_order(row["group"] for row in self.rows[METHOD])
 
     def per_object(self, figure: str, group: str | None = None, of: str = METHOD) -> dict[str, float]:
         """Means over views of each object that has the figure."""
@@ -109,9 +108,7 @@ class Results:
         heads = [head.replace("lpips", f"LPIPS ({self.protocol.lpips})") for head in heads]
         lines = []
         for group in self.groups:
-            count = len(self.per_object("psnr", group))
-            noun = "object" if count == 1 else "objects"
-            lines += [f"| {count} {group + ' ' if group != ALL else ''}{noun} | " + " | ".join(heads) + " |"]
+            lines += [f"| {counted(len(self.per_object('psnr', group)), group)} | {' | '.join(heads)} |"]
             lines += ["| --- " + "| ---: " * len(FIGURES) + "|"]
             for of in (*self.rows, *self.missing):
                 title = f"**{self.method}**" if of == METHOD else f"floor: {of}"

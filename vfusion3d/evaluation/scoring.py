@@ -21,12 +21,13 @@ from tqdm import tqdm
 from vfusion3d.alpha import over_white, rgb_pixels
 from vfusion3d.cameras import Cameras
 from vfusion3d.data.scenes import TRANSFORMS, Scene
-from vfusion3d.errors import UsageError, VFusion3DError
+from vfusion3d.errors import SceneError, UsageError, VFusion3DError
 from vfusion3d.evaluation.environment import environment
 from vfusion3d.evaluation.floors import NEAREST, PASTED, WHITE, NearestSeen
+from vfusion3d.evaluation.groups import SEEN, group_of
 from vfusion3d.evaluation.methods import EvaluationItem, Method
 from vfusion3d.evaluation.protocol import Protocol
-from vfusion3d.evaluation.results import ALL, FIGURES, METHOD, SEEN, UNKNOWN, UNSEEN, Results, Row
+from vfusion3d.evaluation.results import FIGURES, METHOD, Results, Row
 from vfusion3d.metrics import foreground_psnr, mask_iou, masks_on_white, psnr, ssim
 from vfusion3d.outputs import make_folder, write_atomically
 
@@ -142,20 +143,21 @@ def magnified(rgb: Tensor, silhouette: Tensor, wanted: Tensor) -> Tensor:
 
 
 def truth_key(scene: Scene) -> str:
-    """What a scene shows, from its files' content."""
+    """What a scene shows, from its files' content.
+
+    Raises:
+        SceneError: if one of them cannot be read.
+    """
     digest = hashlib.sha256()
     for file in (TRANSFORMS, *scene.files):
-        digest.update((scene.folder / file).read_bytes())
+        try:
+            digest.update((scene.folder / file).read_bytes())
+        except OSError as error:
+            raise SceneError(
+                f"The true view {scene.folder / file} cannot be read ({error.strerror or error}); render the object "
+                f"again (remove {scene.folder} where it is of a cache)."
+            ) from error
     return digest.hexdigest()[:16]
-
-
-def group_of(name: str, unseen: Collection[str] | None, seen: Collection[str] | None) -> str:
-    """Which group an object belongs to; without ``seen`` all that are not ``unseen`` were trained on."""
-    if unseen is None:
-        return ALL
-    if name in unseen:
-        return UNSEEN
-    return SEEN if seen is None or name in seen else UNKNOWN
 
 
 def evaluate(
@@ -191,7 +193,7 @@ def evaluate(
         claim(output, {**facts, "lpips": weights})
     groups = {name: group_of(name, unseen, seen) for name in scenes}
     nearest = NearestSeen({name: scene for name, scene in scenes.items() if groups[name] == SEEN})
-    missing = _why_no_nearest(nearest, protocol)
+    missing = nearest.missing(protocol.layout)
     rows: dict[str, list[Row]] = {METHOD: [], WHITE: [], PASTED: [], **({} if NEAREST in missing else {NEAREST: []})}
     seconds, truths = {}, {}
     for name, scene in tqdm(scenes.items(), desc=protocol.name, unit="object", file=sys.stderr):
@@ -246,15 +248,6 @@ def _score_object(
     if folder is not None:
         sheet(prediction, truth, every).save(folder / f"{name}.png")
     return {"seconds": taken, "failed": failed, "figures": scored}
-
-
-def _why_no_nearest(nearest: NearestSeen, protocol: Protocol) -> dict[str, str]:
-    """Why there is no floor of the nearest seen object, under its name; empty where there is one."""
-    if protocol.layout != "benchmark":
-        return {NEAREST: "each object has cameras of its own, so that others' views show other sides"}
-    if not nearest.seen:
-        return {NEAREST: "none of the objects is known to have been trained on"}
-    return {}
 
 
 def _nearest_figures(

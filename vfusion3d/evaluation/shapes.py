@@ -16,13 +16,14 @@ from tqdm import tqdm
 
 from vfusion3d.data.scenes import Scene
 from vfusion3d.errors import UsageError, VFusion3DError
-from vfusion3d.evaluation.command import build_parser, chosen_meshes, known_objects, method_of
+from vfusion3d.evaluation.command import build_parser, known_objects, memory_errors, prepare
 from vfusion3d.evaluation.environment import environment
 from vfusion3d.evaluation.floors import NEAREST, NearestSeen
+from vfusion3d.evaluation.groups import SEEN, counted, group_of, in_order
 from vfusion3d.evaluation.methods import EvaluationItem, MeshFolder, Reconstructor
 from vfusion3d.evaluation.protocol import Protocol, hash_of
-from vfusion3d.evaluation.results import ALL, METHOD, SEEN, UNKNOWN, UNSEEN, plain_interval, told_interval
-from vfusion3d.evaluation.scoring import claim, group_of, item_of, truth_key
+from vfusion3d.evaluation.results import METHOD, plain_interval, told_interval
+from vfusion3d.evaluation.scoring import claim, item_of, truth_key
 from vfusion3d.evaluation.targets import render_targets
 from vfusion3d.meshes import normalise, read_mesh
 from vfusion3d.meshes.files import files_of
@@ -91,7 +92,7 @@ def measure(
             make_folder(folder / part)
     groups = {name: group_of(name, unseen, seen) for name in scenes}
     nearest = NearestSeen({name: scene for name, scene in scenes.items() if groups[name] == SEEN})
-    missing = _why_no_nearest(nearest, protocol)
+    missing = nearest.missing(protocol.layout)
     truths = {name: surface_key(scene, meshes[name]) for name, scene in scenes.items()}
     rows: dict[str, list[dict[str, Any]]] = {METHOD: [], BALL: [], **({} if missing else {NEAREST: []})}
     for name, scene in tqdm(scenes.items(), desc="shapes", unit="object", file=sys.stderr):
@@ -109,7 +110,7 @@ def measure(
         for of, part in figures.items():
             head = {"object": name, "group": groups[name], "failed": done["failed"] if of == METHOD else None}
             rows[of] += [{**head, "alignment": alignment, **part[alignment]} for alignment in alignments]
-    there = [group for group in (UNSEEN, SEEN, UNKNOWN, ALL) if group in groups.values()]
+    there = in_order(groups.values())
     return {
         "method": method.description,
         "protocol": told,
@@ -177,15 +178,6 @@ def _beside(other: Path, mesh: Path, up: UpAxis, alignments: Sequence[Alignment]
     return {"failed": None, "figures": {a: surface_figures(theirs, truth, a, threshold) for a in alignments}}
 
 
-def _why_no_nearest(nearest: NearestSeen, protocol: Protocol) -> dict[str, str]:
-    """Why there is no floor of the nearest seen object, under its name; empty where there is one."""
-    if protocol.layout != "benchmark":
-        return {NEAREST: "each object has cameras of its own, so that its input shows another side than others'"}
-    if not nearest.seen:
-        return {NEAREST: "none of the objects is known to have been trained on"}
-    return {}
-
-
 def _means(rows: Sequence[Mapping[str, Any]], alignments: Sequence[Alignment]) -> dict[str, dict[str, Any]]:
     """Means with intervals over the objects that have a figure, by alignment and figure."""
     return {
@@ -207,8 +199,7 @@ def table(document: Mapping[str, Any]) -> str:
     name, number = told["views"]["name"], document["protocol_hash"][:12]
     lines = [f"surfaces under {name} {number}, F-score within {told['threshold']:g}", ""]
     for group, count in document["objects"].items():
-        noun = f"{group + ' ' if group != ALL else ''}{'object' if count == 1 else 'objects'}"
-        lines.append(f"| {count} {noun} | alignment | Chamfer distance | F-score | normal consistency |")
+        lines.append(f"| {counted(count, group)} | alignment | Chamfer distance | F-score | normal consistency |")
         lines.append("| --- | --- | ---: | ---: | ---: |")
         for of in document["means"]:
             title = f"**{document['method']}**" if of == METHOD else f"floor: {of}"
@@ -232,18 +223,19 @@ def run(arguments: Any) -> dict[str, Any]:
     """
     if not 0 < arguments.threshold < math.inf:
         raise UsageError(f"Option --threshold must be positive, but got {arguments.threshold:g}.")
-    protocol, meshes = Protocol.load(arguments.protocol), chosen_meshes(arguments)
-    method = method_of(arguments, protocol)
-    if not isinstance(method, (Reconstructor, MeshFolder)):
+    flat = (arguments.predicted_images, arguments.predicted_videos, arguments.entry)
+    if any(option is not None for option in flat):
         raise UsageError("Only checkpoints and meshes have surfaces: give --model or --predicted-meshes.")
-    unseen, seen = known_objects(arguments)
+    protocol, meshes, method = prepare(arguments)
+    assert isinstance(method, (Reconstructor, MeshFolder))
+    unseen, seen = known_objects(arguments, meshes)
     if arguments.output is not None:
         make_folder(arguments.output)
     scenes = render_targets(protocol, meshes, arguments.cache, arguments.up, arguments.workers)
     alignments = list(dict.fromkeys(arguments.alignments))
-    document = measure(
-        method, scenes, meshes, protocol, arguments.up, alignments, arguments.threshold, arguments.output, unseen, seen
-    )
+    given = (arguments.up, alignments, arguments.threshold, arguments.output, unseen, seen)
+    with memory_errors(arguments.device):
+        document = measure(method, scenes, meshes, protocol, *given)
     if arguments.output is not None:
         write_atomically(arguments.output / _RESULT, json.dumps(document, indent=1, allow_nan=False).encode())
     return document
