@@ -5,7 +5,8 @@
     python benchmarks/composite.py runs/a runs/b --published table-6
 
 A run is a folder with `views/results.json` and `clip/results.json`. Both must be of the composite protocol's parts, by
-hash. `--published` prints a table of the paper below, marked as such; its test sets are unpublished.
+hash. Unseen and seen objects stand apart where both know them, the floors below. `--published` prints a table of the
+paper, marked as such; its test sets and cameras are unpublished.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 from pathlib import Path
 
 from vfusion3d.errors import UsageError, VFusion3DError
-from vfusion3d.evaluation.composite import CompositeProtocol, composite_row, composite_table
+from vfusion3d.evaluation.composite import CompositeProtocol, composite_rows, composite_table
 from vfusion3d.evaluation.published import published, published_rows
 
 
@@ -34,7 +35,7 @@ def main() -> int:
         for run in map(Path, arguments.runs):
             if run.resolve().name in rows:
                 raise UsageError(f"Two runs are named {run.resolve().name}; rename a folder.")
-            rows[run.resolve().name] = composite_row(protocol, run / "views", run / "clip")
+            rows[run.resolve().name] = composite_rows(protocol, run / "views", run / "clip")
     except VFusion3DError as error:
         print(f"composite.py: {error}", file=sys.stderr)
         return 2
@@ -43,6 +44,7 @@ def main() -> int:
         return 0
     print(f"composite protocol {protocol.name} {protocol.hash[:12]}: {protocol.description}\n")
     print(composite_table(rows))
+    print("\nThe paper's objects, prompts and cameras are unpublished: figures compare only under one protocol hash.")
     if arguments.published:
         print(f"\n{published_rows(arguments.published)}")
     return 0

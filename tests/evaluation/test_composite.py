@@ -12,7 +12,7 @@ import pytest
 
 from tests.evaluation.test_comparison import results
 from vfusion3d.evaluation.clip_scores import ClipProtocol
-from vfusion3d.evaluation.composite import CompositeProtocol, composite_row, composite_table
+from vfusion3d.evaluation.composite import CompositeProtocol, composite_rows, composite_table
 from vfusion3d.evaluation.protocol import Protocol
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "composite.py"
@@ -27,32 +27,42 @@ def write(folder: Path, views: str = "novel-view-32", clip: str = "turntable") -
         "one": {"clip_text": {"value": 0.25}, "clip_image": {"value": 0.8}},
         "two": {"clip_text": None, "clip_image": None},
     }
-    document = {"protocol_hash": ClipProtocol.load(clip).hash, "objects": 40, "means": means}
+    floors = {"one": {"all white": {"clip_text": {"value": 0.125}, "clip_image": None}}}
+    document = {"protocol_hash": ClipProtocol.load(clip).hash, "objects": 40, "means": means, "floors": floors}
+    document["groups"] = {"all": {**document}}
     (folder / "clip" / "results.json").write_text(json.dumps(document))
     return folder
 
 
 def test_a_row_is_of_the_unseen_objects_and_both_parts(tmp_path: Path) -> None:
     run = write(tmp_path / "run")
-    row = composite_row(CompositeProtocol.load("ablation"), run / "views", run / "clip")
+    rows = composite_rows(CompositeProtocol.load("ablation"), run / "views", run / "clip")
+    row = rows["unseen"]
     unseen = results(Protocol.load("novel-view-32")).mean("ssim", "unseen")
-    assert (row["ssim"], row["group"], row["objects"], row["clip_objects"]) == (unseen.value, "unseen", 6, 40)
+    assert list(rows) == ["unseen", "seen"]
+    assert (row["ssim"], row["objects"], row["clip_objects"]) == (unseen.value, 6, 40)
     assert row["clip"] == {
         "one": {"clip_text": 0.25, "clip_image": 0.8},
         "two": {"clip_text": None, "clip_image": None},
     }
-    assert "| run | 0.800 | 0.300 | 0.250 | 0.800 | n/a | n/a |" in composite_table({"run": row})
+    shown = composite_table({"run": rows})
+    assert "| seen objects |" in shown and "| run | 0.800 | 0.300 | 0.250 | 0.800 | n/a | n/a |" in shown
+    assert "| floor: all white | 0.800 | 0.300 | 0.125 | n/a | n/a | n/a |" in shown
 
 
 def test_clip_scores_are_of_the_same_group_where_they_keep_it_apart(tmp_path: Path) -> None:
     run = write(tmp_path / "run")
-    assert composite_row(CompositeProtocol.load("ablation"), run / "views", run / "clip")["clip_group"] == "all"
+    rows = composite_rows(CompositeProtocol.load("ablation"), run / "views", run / "clip")
+    assert rows["unseen"]["clip_group"] == "all"
     document = json.loads((run / "clip" / "results.json").read_text())
     apart = {"one": {"clip_text": {"value": 0.125}, "clip_image": None}}
-    document["groups"] = {"unseen": {"objects": 15, "means": apart}, "seen": {"objects": 25, "means": {}}}
+    document["groups"] = {
+        "unseen": {"objects": 15, "means": apart, "floors": {}},
+        "seen": {"objects": 25, "means": {}, "floors": {}},
+    }
     (run / "clip" / "results.json").write_text(json.dumps(document))
-    row = composite_row(CompositeProtocol.load("ablation"), run / "views", run / "clip")
-    assert (row["clip_objects"], row["clip_group"], row["group"]) == (15, "unseen", "unseen")
+    row = composite_rows(CompositeProtocol.load("ablation"), run / "views", run / "clip")["unseen"]
+    assert (row["clip_objects"], row["clip_group"]) == (15, "unseen")
     assert row["clip"] == {"one": {"clip_text": 0.125, "clip_image": None}}
 
 
@@ -64,9 +74,10 @@ def test_the_script_and_what_it_refuses(tmp_path: Path, monkeypatch: Any, capsys
     run = write(tmp_path / "run")
     assert call(str(run), "--published", "table-6") == 0
     shown = capsys.readouterr().out
-    assert "composite protocol ablation" in shown and "synthetic only (2.7M)" in shown and "not measured here" in shown
+    assert "composite protocol ablation" in shown and "are unpublished: figures compare only" in shown
+    assert "synthetic only (2.7M)" in shown and "not measured here" in shown
     assert call(str(run), "--json") == 0
-    assert json.loads(capsys.readouterr().out)["rows"]["run"]["lpips"] == pytest.approx(0.3)
+    assert json.loads(capsys.readouterr().out)["rows"]["run"]["unseen"]["lpips"] == pytest.approx(0.3)
     other = write(tmp_path / "other", views="gso-orbit")
     (tmp_path / "cut" / "views").mkdir(parents=True)
     (tmp_path / "cut" / "clip").mkdir()

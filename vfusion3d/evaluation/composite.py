@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vfusion3d.errors import UsageError
 from vfusion3d.evaluation.clip_scores import PICTURE, TEXT, ClipProtocol
-from vfusion3d.evaluation.groups import ALL
+from vfusion3d.evaluation.groups import ALL, in_order
 from vfusion3d.evaluation.protocol import Protocol, read_fields
-from vfusion3d.evaluation.results import RESULTS, Results
+from vfusion3d.evaluation.results import METHOD, RESULTS, Results
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def read_clip_results(path: str | os.PathLike[str]) -> dict[str, Any]:
     file = Path(path) / RESULTS if os.path.isdir(path) else Path(path)
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
-        document["means"], document["protocol_hash"]
+        _ = [document[key] for key in ("means", "floors", "groups", "objects", "protocol_hash")]
     except FileNotFoundError as error:
         raise UsageError(f"There are no results {file}; run benchmarks/clip.py with --output first.") from error
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -69,15 +69,19 @@ def read_clip_results(path: str | os.PathLike[str]) -> dict[str, Any]:
     return document  # type: ignore[no-any-return]
 
 
-def composite_row(
+def composite_rows(
     protocol: CompositeProtocol, views: str | os.PathLike[str], clip: str | os.PathLike[str]
-) -> dict[str, Any]:
-    """A row of the table: ``ssim``, ``lpips``, and per CLIP model ``clip_text`` and ``clip_image``.
+) -> dict[str, dict[str, Any]]:
+    """A run's row in the table of each group of objects.
 
     Args:
         protocol: The composite.
-        views: Results of novel views, of the unseen objects where they are known.
+        views: Results of novel views.
         clip: Results of CLIP scores, of the same group of objects where they keep it apart, else of all.
+
+    Returns:
+        By group: ``ssim``, ``lpips``, per CLIP model ``clip_text`` and ``clip_image`` in ``clip``, of how many objects
+        they are, and in ``floors`` the same figures of each floor, by name.
 
     Raises:
         UsageError: if a file cannot be used, or is of another protocol than the composite's.
@@ -92,30 +96,50 @@ def composite_row(
                 f"The results {os.fspath(place)} have the protocol hash {found[:12]}, but {name} has {wanted[:12]}, so "
                 f"they are no part of the composite {protocol.name}; score them under it."
             )
-    group = novel.groups[0]
-    apart = group in scores.get("groups", {})
-    part = scores["groups"][group] if apart else scores
-    row: dict[str, Any] = {
-        "objects": len(novel.per_object("ssim", group)),
-        "group": group,
-        "clip_objects": part["objects"],
-        "clip_group": group if apart else ALL,
-    }
-    row |= {figure: novel.mean(figure, group).value for figure in ("ssim", "lpips")}
-    row["clip"] = {
-        model: {figure: None if mean is None else mean["value"] for figure, mean in figures.items()}
-        for model, figures in part["means"].items()
-    }
-    return row
+    rows = {}
+    for group in novel.groups:
+        apart = group in scores["groups"]
+        part = scores["groups"][group] if apart else scores
+        clip_floors = {
+            floor: {model: figures[floor] for model, figures in part["floors"].items() if floor in figures}
+            for floor in dict.fromkeys(floor for figures in part["floors"].values() for floor in figures)
+        }
+        floors = [of for of in dict.fromkeys([*novel.rows, *novel.missing, *clip_floors]) if of != METHOD]
+        rows[group] = {
+            **_figures(novel, group, METHOD, part["means"]),
+            "objects": len(novel.per_object("ssim", group)),
+            "clip_objects": part["objects"],
+            "clip_group": group if apart else ALL,
+            "floors": {floor: _figures(novel, group, floor, clip_floors.get(floor, {})) for floor in floors},
+        }
+    return rows
 
 
-def composite_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """Markdown of named rows, a pair of columns for each CLIP model."""
-    models: Sequence[str] = list(dict.fromkeys(model for row in rows.values() for model in row["clip"]))
+def _figures(novel: Results, group: str, of: str, clip: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Figures of the method or of a floor, None where there are none."""
+    views = {name: novel.mean(name, group, of).value if of in novel.rows else None for name in ("ssim", "lpips")}
+    return {
+        **views,
+        "clip": {
+            model: {figure: None if mean is None else mean["value"] for figure, mean in figures.items()}
+            for model, figures in clip.items()
+        },
+    }
+
+
+def composite_table(runs: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """Markdown of `composite_rows` by run: a table for each group, a pair of columns for each CLIP model, floors below
+    (the last run's)."""
+    models = list(dict.fromkeys(model for rows in runs.values() for row in rows.values() for model in row["clip"]))
     heads = ["SSIM", "LPIPS", *(f"{model} {what}" for model in models for what in ("text", "picture"))]
-    lines = ["| run | " + " | ".join(heads) + " |", "| --- " + "| ---: " * len(heads) + "|"]
-    for name, row in rows.items():
-        values = [row["ssim"], row["lpips"]]
-        values += [row["clip"].get(model, {}).get(figure) for model in models for figure in (TEXT, PICTURE)]
-        lines.append(f"| {name} | " + " | ".join("n/a" if v is None else f"{v:.3f}" for v in values) + " |")
-    return "\n".join(lines)
+    tables = []
+    for group in in_order(group for rows in runs.values() for group in rows):
+        own = {name: rows[group] for name, rows in runs.items() if group in rows}
+        last = list(own.values())[-1]
+        lines = [f"| {group} objects | {' | '.join(heads)} |", "| --- " + "| ---: " * len(heads) + "|"]
+        for name, row in {**own, **{f"floor: {floor}": row for floor, row in last["floors"].items()}}.items():
+            values = [row["ssim"], row["lpips"]]
+            values += [row["clip"].get(model, {}).get(figure) for model in models for figure in (TEXT, PICTURE)]
+            lines.append(f"| {name} | " + " | ".join("n/a" if v is None else f"{v:.3f}" for v in values) + " |")
+        tables.append("\n".join(lines))
+    return "\n\n".join(tables)
