@@ -7,6 +7,10 @@ timed several times, the fastest counts, and nothing prepared in one run is kept
 name of an architecture, `vfusion3d` say, whose random weights take as long as trained ones; the surface is then put
 where the density has its upper decile, since random weights have none. Precisions are those of the networks; rays and
 compositing are float32 always.
+
+Memory is the peak during a step, of all its runs. On a GPU it is that of torch's allocations, on a processor that of
+the resident set: the process's own memory, libraries included, with what earlier steps left there and without the other
+process that cuts textures into charts. Only Linux tells it by step: n/a elsewhere.
 """
 
 from __future__ import annotations
