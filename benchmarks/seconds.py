@@ -7,13 +7,16 @@ timed several times, the fastest counts, and nothing prepared in one run is kept
 name of an architecture, `vfusion3d` say, whose random weights take as long as trained ones; the surface is then put
 where the density has its upper decile, since random weights have none. Precisions are those of the networks; rays and
 compositing are float32 always.
+
+Memory is the peak during a step, of all its runs. On a GPU it is that of torch's allocations, on a processor that of
+the resident set: the process's own memory, libraries included, with what earlier steps left there and without the other
+process that cuts textures into charts. Only Linux tells it by step: n/a elsewhere.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -43,12 +46,12 @@ class Clock:
         self.steps: dict[str, dict[str, float | None]] = {}
 
     def __call__(self, name: str, step: Callable[[], Any]) -> Any:
-        """The step's result; its seconds and the memory it held at most are kept under its name."""
+        """The step's result; its seconds and the peak of memory during it are kept under its name."""
         cuda = self.device.type == "cuda"
         best, result = float("inf"), None
         if cuda:
             step()  # libraries load and kernels are chosen
-            torch.cuda.reset_peak_memory_stats()
+        known = reset_peak(self.device)
         for _ in range(self.repeats):
             result = None
             start = time.perf_counter()
@@ -56,9 +59,28 @@ class Clock:
             if cuda:
                 torch.cuda.synchronize()
             best = min(best, time.perf_counter() - start)
-        peak = torch.cuda.max_memory_allocated() / 2**30 if cuda else None
-        self.steps[name] = {"seconds": best, "peak_gib": peak}
+        self.steps[name] = {"seconds": best, "peak_gib": peak_gib(self.device) if known else None}
         return result
+
+
+def reset_peak(device: torch.device) -> bool:
+    """Let `peak_gib` start anew; whether it can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return True
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # touches no page, so that timing is not disturbed
+    except OSError:
+        return False
+    return device.type == "cpu"
+
+
+def peak_gib(device: torch.device) -> float:
+    """Most memory since `reset_peak`: torch's on a GPU, the process's own, libraries included, on a processor."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**30
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**20
 
 
 def is_architecture(name: str) -> bool:
@@ -108,9 +130,7 @@ def measure(
     steps = clock.steps
     whole = sum(float(step["seconds"] or 0) for name, step in steps.items() if name != "encode")
     peaks = [step["peak_gib"] for step in steps.values() if step["peak_gib"] is not None]
-    # A processor's memory is the process's own, the program and its libraries included.
-    most = max(peaks) if peaks else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return {**steps, "whole": {"seconds": whole, "peak_gib": most}}
+    return {**steps, "whole": {"seconds": whole, "peak_gib": max(peaks, default=None)}}
 
 
 def main() -> int:

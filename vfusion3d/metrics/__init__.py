@@ -13,6 +13,7 @@ from vfusion3d.metrics.silhouettes import masks_on_white, silhouette_coherence
 _ON_USE = {
     "ClipNetwork": "clip",
     "ClipSimilarity": "clip",
+    "DepthMetrics": "depths",
     "FoundCameras": "sfm",
     "GoodRate": "rates",
     "HasSurface": "geometry",
@@ -49,6 +50,7 @@ _ON_USE = {
 __all__ = [
     "ClipNetwork",
     "ClipSimilarity",
+    "DepthMetrics",
     "FoundCameras",
     "GoodRate",
     "HasSurface",
