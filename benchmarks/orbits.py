@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import math
 import sys
@@ -55,6 +54,8 @@ from vfusion3d.errors import CheckpointError, MissingExtraError, UsageError, VFu
 from vfusion3d.evaluation.environment import environment
 from vfusion3d.evaluation.floors import NEAREST, WHITE, NearestSeen
 from vfusion3d.evaluation.groups import ALL, SEEN, counted, group_of, in_order, read_unseen
+from vfusion3d.evaluation.memory import memory_errors
+from vfusion3d.evaluation.methods import weights_identity
 from vfusion3d.evaluation.protocol import hash_of
 from vfusion3d.evaluation.scoring import truth_key
 from vfusion3d.metrics import match_score, orbit_figures, sfm_figures
@@ -116,7 +117,7 @@ def bent(_: Scene, frames: Tensor) -> Tensor:
 
 
 def references(
-    size: int | None, nearest: NearestSeen | None, truths: dict[str, str], controls: bool = False
+    size: int | None, nearest: NearestSeen | None, scenes: Sequence[Scene], truths: dict[str, str], controls: bool
 ) -> list[Method]:
     """What stands beside models of a size; the nearest of at least two seen objects, or none."""
     methods = [
@@ -126,9 +127,10 @@ def references(
     ]
     if nearest is not None:
         known = {name: truths[name] for name in nearest.seen}
+        by_name = {scene.folder.name: scene for scene in scenes}
 
         def retrieved(scene: Scene, _: Tensor) -> Tensor:
-            return true_frames(nearest.seen[str(nearest.of(scene.folder.name, scene))], size)
+            return true_frames(by_name[str(nearest.of(scene.folder.name))], size)
 
         methods.append(Method(NEAREST, size, retrieved, {"seen": known}))
     if controls:
@@ -231,7 +233,9 @@ def finish(method: Method, scene: Scene, settings: dict[str, Any], options: argp
 
 
 # -- protocol ---------------------------------------------------------------------------------------------------
-def protocol_of(options: argparse.Namespace, methods: Sequence[Method], scenes: Sequence[Scene]) -> dict[str, Any]:
+def protocol_of(
+    options: argparse.Namespace, methods: Sequence[Method], scenes: Sequence[Scene], lpips: PerceptualLoss | None
+) -> dict[str, Any]:
     """What decides a figure besides model and object; what does not is None, which the hash does not count.
 
     Raises:
@@ -239,15 +243,13 @@ def protocol_of(options: argparse.Namespace, methods: Sequence[Method], scenes: 
     """
     rig = fit_rig([SceneItems(list(scenes))], "leave it out")
     rig = dataclasses.replace(rig, radius=round(rig.radius, 2), fov=round(rig.fov, 1))  # jitter is no other rig
-    lpips = None if options.lpips in (None, "random") else options.lpips  # random features are no LPIPS
-    if lpips not in (None, "pretrained"):
-        lpips = hashlib.sha256(Path(lpips).read_bytes()).hexdigest()
     return {
         "rig": dataclasses.asdict(rig),
         "sizes": sorted({method.size or scene.width for method in methods for scene in scenes}),
         "sampling_steps": options.steps if options.models else None,
         "seed": options.seed if options.models else None,
-        "lpips": None if lpips is None else f"vgg {lpips}",
+        # Random features are no LPIPS.
+        "lpips": f"vgg {weights_identity(lpips.distance.network)}" if lpips and lpips.is_lpips else None,
         "without": sorted(set(options.without)),
         "match_limit": None if "match" in options.without else MATCH_LIMIT,
         "sfm_angle_limit": None if "sfm" in options.without else ANGLE_LIMIT,
@@ -379,7 +381,9 @@ def check_rig(method: Method, scenes: Sequence[Scene]) -> None:
 
 def nearest_of(scenes: Sequence[Scene], groups: dict[str, str]) -> tuple[NearestSeen | None, dict[str, str]]:
     """The floor of the nearest seen object, or why there is none, under its name."""
-    nearest = NearestSeen({scene.folder.name: scene for scene in scenes if groups[scene.folder.name] == SEEN})
+    by_name = {scene.folder.name: scene for scene in scenes}
+    seen = [name for name in by_name if groups[name] == SEEN]
+    nearest = NearestSeen(seen, lambda name: over_white(by_name[name].image(0)[None])[0])
     if len(nearest.seen) < 2:
         return None, {NEAREST: "fewer than two of the objects are known to have been trained on"}
     if len({(scene.height, scene.width) for scene in scenes}) > 1:
@@ -452,10 +456,11 @@ def benchmark(options: argparse.Namespace) -> dict[str, Any]:
     truths = {scene.folder.name: truth_key(scene) for scene in scenes}
     sizes: list[int | None] = sorted({method.size for method in methods if method.size is not None})
     for size in [*sizes, None] if options.ceiling else sizes:
-        methods += references(size, nearest, truths, options.controls)
-    protocol = protocol_of(options, methods, scenes)
+        methods += references(size, nearest, scenes, truths, options.controls)
+    protocol = protocol_of(options, methods, scenes, lpips)
     make_folder(options.output)
-    entries = measure_missing(methods, scenes, truths, protocol, options, lpips)
+    with memory_errors(options.device):
+        entries = measure_missing(methods, scenes, truths, protocol, options, lpips)
     there = {group: [name for name in names if groups[name] == group] for group in in_order(groups.values())}
     for entry in entries:
         rows = entry["rows"]

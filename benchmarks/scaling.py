@@ -4,8 +4,8 @@
 
 The results are those of gso.py, novel_view.py and the like (`--output`), one run for each checkpoint, all under one
 protocol. Leaves scaling.png and scaling.md: every figure with its 95 % interval over objects, and the change from each
-run to the next, paired by object; unseen and seen objects apart, the floors below. `--x` places the runs on a
-logarithmic axis; without it they are named by their folders.
+run to the next, paired by object; unseen and seen objects apart, as far as they are so in all runs, the floors below.
+`--x` places the runs on a logarithmic axis; without it they are named by their folders.
 """
 
 from __future__ import annotations
@@ -18,35 +18,53 @@ from typing import Any
 
 from vfusion3d.errors import MissingExtraError, UsageError, VFusion3DError
 from vfusion3d.evaluation import Protocol, Results, compare
-from vfusion3d.evaluation.groups import ALL
+from vfusion3d.evaluation.groups import ALL, counted
 from vfusion3d.evaluation.results import (
     FIGURES,
     METHOD,
+    OTHER_LPIPS,
     digits_of,
-    figure_cell,
     origin,
     plain_interval,
+    same_lpips,
     same_protocol,
+    told_failures,
     told_interval,
 )
 from vfusion3d.outputs import make_folder, write_atomically
 
 
-def lines(results: list[Results], names: list[str], group: str) -> list[dict[str, Any]]:
+def shared(results: list[Results], names: list[str], group: str) -> list[Results]:
+    """The results of the objects that are of the group in all runs: of others the means would not compare.
+
+    Raises:
+        UsageError: if there are none.
+    """
+    objects = [{row["object"] for row in one.rows[METHOD] if group in (ALL, row["group"])} for one in results]
+    common = set.intersection(*objects)
+    if not common:
+        without = [f"{name} ({' and '.join(one.groups)})" for name, one in zip(names, results, strict=True)]
+        raise UsageError(
+            f"No object is {group} in all of {', '.join(without)}; choose another --group, or all of them pooled "
+            "(--group all)."
+        )
+    return [one.only(common) for one in results]
+
+
+def lines(results: list[Results], names: list[str], shown: list[str]) -> list[dict[str, Any]]:
     """A line for each run: means with intervals, and paired changes from the run before; then one for each floor."""
-    found, rows_of = [], None if group == ALL else group
+    found = []
     for k, (one, name) in enumerate(zip(results, names, strict=True)):
-        row: dict[str, Any] = {"run": name, "figures": {f: vars(one.mean(f, rows_of)) for f in FIGURES}, "changes": {}}
+        row: dict[str, Any] = {"run": name, "figures": {f: vars(one.mean(f)) for f in shown}, "changes": {}}
         if k:
             differences = compare(results[k - 1], one).differences
-            there = {d.group for d in differences}
-            wanted = group if group in there or len(there) > 1 else next(iter(there))
-            row["changes"] = {d.figure: plain_interval(d.interval) for d in differences if d.group == wanted}
+            group = ALL if ALL in {d.group for d in differences} else differences[0].group
+            row["changes"] = {d.figure: plain_interval(d.interval) for d in differences if d.group == group}
         found.append(row)
     last = results[-1]
     for floor in (*last.rows, *last.missing):
         if floor != METHOD:
-            figures = {f: vars(last.mean(f, rows_of, floor)) for f in FIGURES} if floor in last.rows else {}
+            figures = {f: vars(last.mean(f, of=floor)) for f in shown} if floor in last.rows else {}
             found.append({"run": f"floor: {floor}", "figures": figures, "changes": {}})
     return found
 
@@ -55,13 +73,17 @@ def markdown(groups: dict[str, list[dict[str, Any]]], protocol: Protocol) -> str
     """A table for each group of objects."""
     text = []
     for group, rows in groups.items():
-        text.append(f"| {group} objects | " + " | ".join(f"{f.replace('_', ' ')} | change" for f in FIGURES) + " |")
+        count = max(mean["objects"] for mean in rows[0]["figures"].values())
+        text.append(
+            f"| {counted(count, group)} | " + " | ".join(f"{f.replace('_', ' ')} | change" for f in FIGURES) + " |"
+        )
         text.append("| --- " + "| ---: | ---: " * len(FIGURES) + "|")
         for row in rows:
             cells = []
             for name in FIGURES:
                 change = row["changes"].get(name)
-                cells.append(figure_cell(row["figures"].get(name, {}).get("value"), name))
+                mean = row["figures"].get(name)
+                cells.append("n/a" if mean is None else told_interval(mean, digits_of(name)))
                 cells.append("" if change is None else told_interval(change, digits_of(name), "+"))
             text.append(f"| {row['run']} | " + " | ".join(cells) + " |")
         text.append("")
@@ -81,7 +103,7 @@ def draw(rows: list[dict[str, Any]], x: list[float] | None, label: str, path: Pa
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    shown = [name for name in FIGURES if all(row["figures"][name]["value"] is not None for row in rows)]
+    shown = [name for name in rows[0]["figures"] if all(row["figures"][name]["value"] is not None for row in rows)]
     figure, axes = pyplot.subplots(1, len(shown), figsize=(3.4 * len(shown), 3.2), squeeze=False)
     places = list(range(len(rows))) if x is None else x
     for axis, name in zip(axes[0], shown, strict=True):
@@ -120,20 +142,18 @@ def main() -> int:
         names = folders if len(set(folders)) == len(folders) else list(arguments.results)
         same_protocol(results, names)
         wanted = results[0].groups if arguments.group is None else [arguments.group]
-        for name, one in zip(names, results, strict=True):
-            for group in wanted:
-                if group not in (*one.groups, ALL):
-                    raise UsageError(
-                        f"The results {name} have no {group} objects, but {' and '.join(one.groups)}: their means are "
-                        "of others; choose a --group that all have, or all of them pooled (--group all)."
-                    )
-        groups = {group: lines(results, names, group) for group in wanted}
+        compared = [name for name in FIGURES if name != "lpips" or same_lpips(results)]
+        groups = {group: lines(shared(results, names, group), names, compared) for group in wanted}
         output = make_folder(arguments.output)
         draw(groups[wanted[0]][: len(results)], arguments.x, arguments.label, output / "scaling.png")
         text = markdown(groups, results[0].protocol)
+        remarks = [] if "lpips" in compared else [OTHER_LPIPS]
+        for one, name in zip(results, names, strict=True):
+            remarks += told_failures(one.failures, "scored as empty pictures", name)
+        text = "\n".join([text, *remarks])
         write_atomically(output / "scaling.md", text.encode())
         facts = {"protocol": results[0].protocol.to_dict(), "protocol_hash": results[0].protocol.hash}
-        document = {**facts, "x": arguments.x, "groups": groups}
+        document = {**facts, "x": arguments.x, "groups": groups, "remarks": remarks}
         write_atomically(output / "scaling.json", json.dumps(document, indent=1).encode())
     except VFusion3DError as error:
         print(f"scaling.py: {error}", file=sys.stderr)

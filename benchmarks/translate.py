@@ -10,14 +10,16 @@ them too. The paper's object list and cameras are unpublished, so its figures ar
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import sys
 from typing import Any
 
 from vfusion3d.errors import UsageError, VFusion3DError
+from vfusion3d.evaluation import Protocol
 from vfusion3d.evaluation.command import build_parser, run
-from vfusion3d.evaluation.results import FIGURES, METHOD, Results, figure_cell
+from vfusion3d.evaluation.results import FIGURES, METHOD, Results, figure_cell, told_failures
 
 PROTOCOLS = ["gso-orbit", "gso-orbit-input", "syncdreamer-views", "novel-view-32"]
 
@@ -41,7 +43,25 @@ def figures(results: Results) -> dict[str, Any]:
         groups[group] |= {of: dict.fromkeys(COLUMNS) for of in results.missing}
     sources = list(results.protocol.sources)
     objects = {group: len(results.per_object("psnr", group)) for group in groups}
-    return {"hash": results.protocol.hash, "sources": sources, "objects": objects, "groups": groups}
+    facts = {"hash": results.protocol.hash, "sources": sources, "failures": results.failures}
+    return {**facts, "objects": objects, "groups": groups}
+
+
+def check_views(arguments: argparse.Namespace) -> None:
+    """See that what was rendered elsewhere fits all protocols: pictures are of one protocol's cameras.
+
+    Raises:
+        UsageError: naming two protocols of other cameras.
+    """
+    if arguments.predicted_images is None and arguments.predicted_videos is None:
+        return
+    first, *others = (Protocol.load(name) for name in arguments.protocols)
+    for other in others:
+        if other.settings() != first.settings():
+            raise UsageError(
+                f"The protocols {first.name} and {other.name} have other cameras, so that pictures of one are none of "
+                "the other's; name protocols of the same views, or give --predicted-meshes."
+            )
 
 
 def table(method: str, protocols: dict[str, dict[str, Any]]) -> str:
@@ -54,7 +74,10 @@ def table(method: str, protocols: dict[str, dict[str, Any]]) -> str:
                 title = "**method**" if of == METHOD else f"floor: {of}"
                 cells = [figure_cell(means[column], column) for column in COLUMNS]
                 lines.append(f"| {name} | {found['objects'][group]} {group} | {title} | {' | '.join(cells)} |")
-    lines += ["", "Figures compare only under one protocol hash:"]
+    lines.append("")
+    for name, found in protocols.items():
+        lines += told_failures(found["failures"], "scored as empty pictures", name)
+    lines += ["Figures compare only under one protocol hash:"]
     lines += [f"{name} {found['hash'][:12]}. {' '.join(found['sources'])}" for name, found in protocols.items()]
     return "\n".join(lines)
 
@@ -68,6 +91,7 @@ def main() -> int:
     try:
         if arguments.output is not None or arguments.protocol != PROTOCOLS[0]:
             raise UsageError("It takes --protocols, and neither --protocol nor --output.")
+        check_views(arguments)
         for name in arguments.protocols:
             arguments.protocol = name
             results = run(arguments)

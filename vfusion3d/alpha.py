@@ -14,7 +14,9 @@ def over_white(rgba: Tensor) -> Tensor:
 
 
 def pixels_over_white(rgba: np.ndarray) -> np.ndarray:
-    """Straight-alpha pixels, uint8 ``[..., 4]``, on white, uint8 ``[..., 3]``."""
+    """Straight-alpha pixels, uint8 ``[..., 4]``, on white, uint8 ``[..., 3]``; those without alpha as they are."""
+    if rgba.shape[-1] == 3:
+        return rgba
     alpha = rgba[..., 3:] / 255
     return (rgba[..., :3] * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
 

@@ -101,8 +101,8 @@ def test_gso_twice_the_same_and_all_that_follows(work: Path, call: Callable[...,
     assert {path.name for path in (work / "scaling").iterdir()} == {"scaling.png", "scaling.md", "scaling.json"}
     for options, message in (
         ([*folders[1:2], *folders[1:2], "--group", "seen"], None),
-        (folders, "have no unseen objects"),
-        ([*folders, "--group", "unseen"], "have no unseen objects"),
+        (folders, "No object is unseen in all of meshed (unseen and seen), one (unseen and seen), true (all)"),
+        ([*folders, "--group", "unseen"], "choose another --group, or all of them pooled (--group all)"),
         (folders[:1], "Name at least two results"),
         ([*folders, "--x", "1"], "needs a positive number for each of 3"),
         ([folders[0], str(work)], "There are no results"),
@@ -159,7 +159,7 @@ def test_a_folder_of_other_objects_is_no_table_of_failures(work: Path, call: Cal
     for name in ("elsewhere", "there"):
         (work / "pictures" / name).mkdir(parents=True)
     assert call("gso.py", *usual, "--predicted-images", str(work / "pictures")) == 2
-    assert "has none of the 2 objects, large for one, but 2 others (elsewhere, there" in capsys.readouterr().err
+    assert "has none of the 2 objects, large for one, but elsewhere, there; name files" in capsys.readouterr().err
     (work / "pictures" / "large").mkdir()
     assert call("gso.py", *usual, "--predicted-images", str(work / "pictures")) == 0
     told = capsys.readouterr()
@@ -167,10 +167,43 @@ def test_a_folder_of_other_objects_is_no_table_of_failures(work: Path, call: Cal
 
 
 def test_too_little_memory_is_no_failure_of_the_method(work: Path, call: Callable[..., int], capsys: Any) -> None:
-    (work / "hungry.py").write_text("import torch\ndef start(image):\n    raise torch.OutOfMemoryError('of GiB')\n")
+    raised = {
+        "gpu": ("torch.OutOfMemoryError('of GiB')", "(of GiB)."),
+        "torch_of_a_processor": ("RuntimeError('DefaultCPUAllocator: not enough memory')", "not enough memory)."),
+        "numpy": ("MemoryError('of an array')", "(of an array)."),
+    }
+    code = "import torch\n" + "".join(f"def {name}(image):\n    raise {what}\n" for name, (what, _) in raised.items())
+    (work / "hungry.py").write_text(code)
     usual = ["--meshes", str(work / "meshes"), "--cache", str(work / "cache"), "--workers", "1"]
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(work))
-        options = ["--protocol", str(work / "small.yaml"), "--entry", "hungry:start", "--device", "cpu"]
-        assert call("gso.py", *usual, *options) == 2
-    assert "The memory of cpu is too small for this model (of GiB)." in capsys.readouterr().err
+        for name, (_, said) in raised.items():
+            assert call("gso.py", *usual, "--protocol", str(work / "small.yaml"), "--entry", f"hungry:{name}") == 2
+            told = capsys.readouterr().err.splitlines()[-1]
+            assert told.startswith("gso.py: The memory of cpu is too small for this run (") and told.endswith(said)
+
+
+def test_a_limit_of_named_objects_is_another_protocol(work: Path, call: Callable[..., int], capsys: Any) -> None:
+    (work / "both.yaml").write_text(PROTOCOL.replace("}", ", objects: [small, large]}"))
+    usual = ["--meshes", str(work / "meshes"), "--cache", str(work / "cache"), "--workers", "1", "--json"]
+    usual += ["--protocol", str(work / "both.yaml"), "--predicted-meshes", str(work / "meshes")]
+    found = []
+    for options in ([], ["--limit", "1"], ["--limit", "2"]):
+        assert call("gso.py", *usual, "--predicted-scale", "fit", *options) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    every, one, two = found
+    assert one["means"]["method"]["all"]["psnr"]["objects"] == 1 and one["protocol_hash"] != every["protocol_hash"]
+    assert two["protocol_hash"] == every["protocol_hash"]
+
+
+def test_pictures_are_of_one_protocols_cameras(work: Path, call: Callable[..., int], capsys: Any) -> None:
+    (work / "higher.yaml").write_text(PROTOCOL.replace("elevation: 20", "elevation: 30").replace("small", "higher", 1))
+    usual = ["--meshes", str(work / "meshes"), "--cache", str(work / "cache"), "--workers", "1"]
+    protocols = ["--protocols", str(work / "small.yaml"), str(work / "higher.yaml")]
+    (work / "pictures" / "large").mkdir(parents=True)
+    assert call("translate.py", *usual, *protocols, "--predicted-images", str(work / "pictures")) == 2
+    assert "The protocols small and higher have other cameras" in capsys.readouterr().err
+    options = ["--protocols", str(work / "small.yaml"), "--predicted-images", str(work / "pictures")]
+    assert call("translate.py", *usual, *options) == 0
+    shown = capsys.readouterr().out
+    assert f"{work / 'small.yaml'}: 2 objects failed, scored as empty pictures; the first, large: There are no" in shown

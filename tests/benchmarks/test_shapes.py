@@ -51,7 +51,7 @@ def test_a_prediction_less_is_a_failure_and_tried_again(
     for _ in range(2):  # the second goes on with what the first kept
         assert call("shapes.py", *usual, *given, "--output", str(work / "out")) == 0
         shown = capsys.readouterr().out
-        assert "1 objects have no surface, the first large: There is no mesh of object large" in shown
+        assert "1 object failed, scored as 2, 0 and 0; the first, large: There is no mesh of object large" in shown
     document = json.loads((work / "out" / "shapes.json").read_text())
     rows = {row["object"]: row for row in document["rows"]["method"]}
     assert (rows["large"]["chamfer"], rows["large"]["f_score"], rows["small"]["f_score"]) == (2, 0, 1)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import CLIPModel
 
 from tests.engine.tiny_language import write_clip
 from vfusion3d.errors import UsageError
@@ -117,12 +118,51 @@ def test_floors_are_a_white_video_and_the_input_as_every_frame(videos, model, tm
     shown = table(document, "clip-text")
     assert "| floor: input pasted | " in shown and "1.000 [1.000, 1.000] |" in shown
     assert "| floor: nearest seen object | n/a | n/a |" in shown
-    assert "Floor nearest seen object: n/a, turntables come without true views" in shown
+    assert "Floor nearest seen object: n/a, none of the objects is known to have been trained on." in shown
     # Without inputs there is none to paste, and that is said.
     document = score(found, small(model), captions)
     assert document["floors"][model]["input pasted"] == {"clip_text": None, "clip_image": None}
     assert document["floors"][model]["all white"]["clip_image"] is None
     assert "Floor input pasted: n/a, no input pictures were given." in table(document, "clip-text")
+
+
+def test_the_nearest_floor_is_the_seen_turntable_whose_input_is_nearest(videos, model, tmp_path) -> None:
+    found = find_turntables(videos)
+    inputs, captions = pictures_of(found, tmp_path), {name: name for name in found}
+    one, *others = found
+    inputs[one] = inputs[others[-1]]  # its input is another's
+    document = score(found, small(model), captions, inputs, unseen={one}, output=tmp_path / "out")
+    [row] = [row for row in document["rows"] if row["object"] == one]
+    network, theirs = ClipNetwork(model), frames_of(found[others[-1]], small(model))[None]
+    assert row["floors"]["nearest seen object"]["clip_text"] == pytest.approx(
+        clip_similarity(theirs, [one], network)[0].tolist(), abs=1e-5
+    )
+    unseen = document["groups"]["unseen"]["floors"][model]["nearest seen object"]
+    assert unseen["clip_text"]["value"] == pytest.approx(np.mean(row["floors"]["nearest seen object"]["clip_text"]))
+    again = score(found, small(model), captions, inputs, unseen={one}, output=tmp_path / "out")
+    assert again["rows"] == document["rows"]
+
+
+def test_other_weights_are_scored_anew(videos, model, tmp_path) -> None:
+    found = find_turntables(videos)
+    captions = {name: name for name in found}
+    before = score(found, small(model), captions, output=tmp_path / "out")
+    changed = CLIPModel.from_pretrained(model)
+    torch.nn.init.normal_(changed.visual_projection.weight, generator=torch.Generator().manual_seed(1))
+    changed.save_pretrained(model)
+    after = score(found, small(model), captions, output=tmp_path / "out")
+    assert after["weights"] != before["weights"] and after["means"] != before["means"]
+    assert after["rows"] == score(found, small(model), captions)["rows"]
+
+
+def test_two_videos_of_an_object_are_no_pictures(videos) -> None:
+    name = next(iter(find_turntables(videos)))
+    (videos / name).mkdir(exist_ok=True)
+    (videos / name / "turntable.mp4").touch()
+    (videos / f"{name}.mp4").touch()
+    Image.new("RGB", (8, 8)).save(videos / name / "input.png")
+    with pytest.raises(UsageError, match=f"are videos of object {name}; remove one"):
+        find_turntables(videos)
 
 
 def test_unseen_and_seen_objects_stand_apart(videos, model) -> None:

@@ -58,6 +58,8 @@ def test_pairs_see_what_means_do_not(protocol) -> None:
 
 def test_extremes_and_azimuths(protocol) -> None:
     a, b = results(protocol), results(protocol, 2.0)
+    few = compare(results(protocol, objects=3), results(protocol, 2.0, objects=3)).extremes()
+    assert [len(part) for part in few] == [2, 2]  # not all of them twice
     worst, best = compare(a, b).extremes()
     changes = {n: b.per_object("psnr")[n] - a.per_object("psnr")[n] for n in a.per_object("psnr")}
     assert worst == sorted(changes, key=changes.get)[:4] and best == sorted(changes, key=changes.get)[:-5:-1]
@@ -119,6 +121,8 @@ def test_other_lpips_weights_are_not_compared(protocol) -> None:
     assert "lpips" not in {d.figure for d in comparison.differences}
     assert "LPIPS is not compared" in comparison.table() and comparison.to_dict()["remarks"]
     assert "lpips" in {d.figure for d in compare(a, a).differences} and not compare(a, a).remarks
+    unknown = dataclasses.replace(a, lpips_weights="unknown")
+    assert compare(unknown, unknown).remarks
 
 
 def test_one_object_has_no_interval(protocol) -> None:
@@ -146,6 +150,11 @@ def test_the_command(protocol, tmp_path, capsys) -> None:
     assert "B worst against A" in page and "<td><b>+1.0" in page and "| --- |" not in page
 
 
+def changed(text: str, **fields) -> str:
+    """A document with other fields."""
+    return json.dumps({**json.loads(text), **fields})
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -153,6 +162,11 @@ def test_the_command(protocol, tmp_path, capsys) -> None:
         (lambda text: "[]", "cannot be read"),
         (lambda text: text.replace('"format": 2', '"format": 1'), "are of another version (form 1, not 2)"),
         (lambda text: text.replace('"method":', '"methods":', 1), "cannot be used"),
+        (lambda text: changed(text, truths=[]), "rows that are not whole"),
+        (lambda text: text.replace('"azimuth": 90.0', '"azimuth": null'), "rows that are not whole"),
+        (lambda text: changed(text, missing=None), "rows that are not whole"),
+        (lambda text: changed(text, protocol_hash=None), "one of them was changed"),
+        (lambda text: changed(text, truths={"object 1": "truth"}), "rows that are not whole"),
         (lambda text: text.replace('"fov": null', '"fov": 30.0'), "one of them was changed"),
         (lambda text: text.replace('"view": 1', '"vie": 1'), "rows that are not whole"),
         (lambda text: text.replace('"view": 1', '"view": 2'), "rows that are not whole"),
@@ -163,6 +177,11 @@ def test_the_command(protocol, tmp_path, capsys) -> None:
         "another document",
         "an older form",
         "a key less",
+        "no truths",
+        "no azimuth",
+        "nothing missing",
+        "no hash",
+        "an object less",
         "protocol changed",
         "row without view",
         "a view twice",

@@ -30,6 +30,7 @@ def write(folder: Path, views: str = "novel-view-32", clip: str = "turntable") -
     floors = {"one": {"all white": {"clip_text": {"value": 0.125}, "clip_image": None}}}
     document = {"protocol_hash": ClipProtocol.load(clip).hash, "objects": 40, "means": means, "floors": floors}
     document["groups"] = {"all": {**document}}
+    document |= {"weights": {"one": "of a test"}, "failures": {"cat": "No frames."}}
     (folder / "clip" / "results.json").write_text(json.dumps(document))
     return folder
 
@@ -47,6 +48,12 @@ def test_a_row_is_of_the_unseen_objects_and_both_parts(tmp_path: Path) -> None:
     }
     shown = composite_table({"run": rows})
     assert "| seen objects |" in shown and "| run | 0.800 | 0.300 | 0.250 | 0.800 | n/a | n/a |" in shown
+    assert "CLIP scores of run are of all their objects, seen or not." in shown
+    assert "run, CLIP: 1 object failed, scored as empty or 0; the first, cat: No frames." in shown
+    assert "does not compare" not in shown
+    rows["unseen"]["clip_weights"] = {"one": "others"}
+    other = composite_rows(CompositeProtocol.load("ablation"), run / "views", run / "clip")
+    assert "CLIP does not compare: the runs' networks" in composite_table({"run": rows, "other": other})
     assert "| floor: all white | 0.800 | 0.300 | 0.125 | n/a | n/a | n/a |" in shown
 
 
@@ -93,3 +100,8 @@ def test_the_script_and_what_it_refuses(tmp_path: Path, monkeypatch: Any, capsys
     (tmp_path / "cut" / "clip" / "results.json").write_text('{"means": ')
     assert call(str(tmp_path / "cut")) == 2
     assert "cannot be read" in capsys.readouterr().err
+    whole = json.loads((run / "clip" / "results.json").read_text())
+    for damage in ({"groups": {"unseen": {}}}, {"means": None}, {"protocol_hash": None}, {"weights": 3}):
+        (tmp_path / "cut" / "clip" / "results.json").write_text(json.dumps({**whole, **damage}))
+        assert call(str(tmp_path / "cut")) == 2
+        assert "run benchmarks/clip.py again" in capsys.readouterr().err

@@ -8,7 +8,10 @@ from vfusion3d.evaluation.environment import environment, hardware_name
 def test_versions_and_hardware() -> None:
     found = environment("cpu", "pyyaml", "no-such-package")
     assert found["torch"] == version("torch") and found["pyyaml"] == version("pyyaml")
-    assert "no-such-package" not in found and found["device"] == hardware_name("cpu")
+    assert "no-such-package" not in found and found["processor"] == hardware_name("cpu")
+    # What a method calls its device is no reason to lose its figures.
+    devices = [environment(device)["device"] for device in (None, "cpu", "the cluster's")]
+    assert devices == ["unknown", "cpu", "the cluster's"]
 
 
 def test_a_processor_has_its_makers_name() -> None:

@@ -61,6 +61,18 @@ def test_one_missing_view_is_not_taken_for_the_input(scenes, renders, protocol) 
     assert list(results.failures) == ["cat"] and results.per_object("psnr")["dog"] == 100
 
 
+def test_pictures_numbered_from_1_lack_a_view_where_the_last_is_missing(scenes, renders, protocol) -> None:
+    """Or each would be scored as the next one's."""
+    folder = renders(scenes)
+    for name in scenes:
+        for view in reversed(range(VIEWS)):
+            (folder / name / f"{view}.png").rename(folder / name / f"{view + 1}.png")
+    perfect(evaluate(ImageFolder(folder, VIEWS), scenes, protocol))
+    (folder / "cat" / f"{VIEWS}.png").unlink()
+    failures = evaluate(ImageFolder(folder, VIEWS), scenes, protocol).failures
+    assert list(failures) == ["cat"] and "has 3 views, but the protocol has 4" in failures["cat"]
+
+
 def test_alpha_of_some_pictures_and_of_palettes_is_kept(scenes, renders, protocol) -> None:
     folder = renders(scenes)
     with Image.open(folder / "cat" / "1.png") as picture:
@@ -113,6 +125,7 @@ def test_videos_that_are_missing_or_broken(tmp_path, scenes, protocol) -> None:
         VideoFolder(tmp_path / "videos", VIEWS)
     (tmp_path / "videos" / "cat.mp4").write_bytes(b"nothing")
     results = evaluate(VideoFolder(tmp_path / "videos", VIEWS), scenes, protocol)
+    assert "\n" not in results.failures["cat"]  # a sentence, and not all that the decoder says
     assert "cat.mp4 cannot be read" in results.failures["cat"] and "no video of object dog" in results.failures["dog"]
 
 
@@ -126,13 +139,30 @@ def test_a_function_is_a_method(scenes, protocol, tmp_path, monkeypatch) -> None
         "def reconstruct(image):\n"
         "    assert image.mode == 'RGBA'\n"
         "    return Red()\n"
+        "class Alone(Red):\n"
+        "    def render(self, *arguments):\n"
+        "        return super().render(*arguments)[0]\n"
+        "class Listed(Red):\n"
+        "    def render(self, *arguments):\n"
+        "        return list(super().render(*arguments))\n"
+        "def alone(image):\n"
+        "    return Alone()\n"
+        "def listed(image):\n"
+        "    return Listed()\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", *sys.path])
     results = evaluate(EntryPoint("mine:reconstruct"), scenes, protocol)
     assert not results.failures and results.mean("psnr").value < results.mean("psnr", of="all white").value
-    (tmp_path / "theirs.py").write_text("def fail(image):\n    return 1 / 0\ndef nothing(image):\n    return None\n")
+    for name in ("alone", "listed"):
+        assert evaluate(EntryPoint(f"mine:{name}"), scenes, protocol).rows["method"] == results.rows["method"]
+    (tmp_path / "theirs.py").write_text(
+        "def leave(image):\n    raise SystemExit(3)\n"
+        "def fail(image):\n    return 1 / 0\n"
+        "def nothing(image):\n    return None\n"
+    )
     for name, message in (
+        ("theirs:leave", "theirs:leave failed on cat (SystemExit: 3)."),
         ("theirs:fail", "theirs:fail failed on cat (ZeroDivisionError: division by zero)."),
         (
             "theirs:nothing",

@@ -54,7 +54,7 @@ def test_one_seen_object_is_a_floor_for_the_unseen(scenes, protocol) -> None:
     nearest = results.per_object("psnr", of="nearest seen object")
     assert nearest.keys() == {"cat", "jar"}  # the seen one has no other
     assert "| floor: nearest seen object | n/a | n/a | n/a | n/a | n/a |" in results.table()
-    for changes, reason in (({}, "none of the objects is known"), ({"layout": "random"}, "cameras of its own")):
+    for changes, reason in (({}, "none of the objects is known"), ({"layout": "random"}, "without true meshes")):
         missing = evaluate(Given(true(scenes)), scenes, dataclasses.replace(protocol, **changes), unseen={*scenes})
         assert "nearest seen object" not in missing.rows
         assert reason in missing.missing["nearest seen object"] and reason in missing.table()
@@ -100,7 +100,7 @@ def test_failures_are_scored_and_counted(scenes, protocol) -> None:
     white = results.per_object("psnr", of="all white")
     assert results.per_object("psnr") == pytest.approx({"cat": white["cat"], "dog": white["dog"], "jar": 100})
     assert results.mean("iou").value == pytest.approx(1 / 3)
-    assert "2 objects failed and are scored as empty pictures, the first cat" in results.table()
+    assert "2 objects failed, scored as empty pictures; the first, cat: The prediction has NaN" in results.table()
 
 
 def test_scale_is_taken_out_only_where_the_protocol_says_so(scenes, protocol) -> None:
@@ -112,7 +112,8 @@ def test_scale_is_taken_out_only_where_the_protocol_says_so(scenes, protocol) ->
     aligned = dataclasses.replace(protocol, alignment="silhouette-scale")
     raw, after = (score_views(small, truth, p) for p in (protocol, aligned))
     assert min(b["psnr"] - a["psnr"] for a, b in zip(raw, after, strict=True)) > 2
-    assert min(row["iou"] for row in after) > 0.9
+    assert min(row["iou"] for row in after) > 0.88  # of 24 pixels a side, resampled twice
+    assert min(b["iou"] - a["iou"] for a, b in zip(raw, after, strict=True)) > 0.2
     shapes = silhouettes(truth.rgb)
     torch.testing.assert_close(magnified(truth.rgb, shapes, shapes), truth.rgb)
     assert magnified(small, torch.zeros_like(shapes), shapes) is small
@@ -138,7 +139,9 @@ def test_turning_cameras_and_objects_together_changes_nothing(protocol, tmp_path
 def test_pictures_of_0_to_255_are_a_failure_and_not_white(scenes, protocol) -> None:
     predictions = {name: part * 255 for name, part in true(scenes).items()}
     failures = evaluate(Given(predictions), scenes, protocol).failures
-    assert failures["cat"] == "The prediction has values up to 255; pictures must be in [0, 1]."
+    assert failures["cat"].endswith(" to 255; pictures must be in [0, 1].")
+    failures = evaluate(Given({name: 2 * part - 1 for name, part in true(scenes).items()}), scenes, protocol).failures
+    assert failures["cat"].startswith("The prediction has values from -")
 
 
 def test_what_failed_is_tried_again(scenes, protocol, tmp_path) -> None:
@@ -218,10 +221,22 @@ def test_silhouettes_are_of_pictures_alike_for_all_methods(scenes, protocol) -> 
     for view, row in enumerate(rows):
         one, two = (silhouettes(part[view : view + 1]) for part in (shifted, truth.rgb))
         assert row["iou"] == pytest.approx(float((one & two).sum() / (one | two).sum()))
-        region = (one | two | (truth.opacity[view : view + 1] > 0.5)).expand(1, 3, -1, -1)
-        error = (shifted[view : view + 1] - truth.rgb[view : view + 1])[region].square().mean()
+        own = two | (truth.opacity[view : view + 1] > 0.5)
+        error = ((shifted[view : view + 1] - truth.rgb[view : view + 1]).square() * (one | own)).sum() / own.sum() / 3
         assert row["foreground_psnr"] == pytest.approx(float(-10 * error.log10()), abs=1e-3)
     assert len({row["iou"] for row in rows}) > 1
+
+
+@pytest.mark.parametrize("haze", [0.05, 0.2])
+def test_a_haze_makes_nothing_better(scenes, protocol, haze) -> None:
+    """It is seen or not by the silhouettes; in both cases it must not thin out the errors of the object."""
+    truth = scored_part(truth_of(scenes["jar"]), protocol)
+    wrong = truth.rgb.flip(1).roll(2, -1)
+    clean = score_views(wrong, truth, protocol)
+    hazy = score_views((wrong - haze * (truth.opacity < 0.5)).clamp(0, 1), truth, protocol)
+    for one, two in zip(clean, hazy, strict=True):
+        for figure in ("psnr", "foreground_psnr", "iou"):
+            assert two[figure] <= one[figure] + 1e-6, figure
 
 
 def test_white_parts_of_the_object_are_foreground(scenes, protocol) -> None:

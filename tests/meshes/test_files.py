@@ -41,14 +41,19 @@ def test_meshes_of_archives_are_named_by_their_folders(tmp_path: Path) -> None:
     (tmp_path / "cow.glb").touch()
     found = find_meshes([str(tmp_path)], {"CAT", "DOG", "cow", "fly"})
     assert found == {"CAT": paths[0], "DOG": paths[1], "cow": tmp_path / "cow.glb"}
+    # A name above the folder that is searched is nobody's.
+    assert find_meshes([str(tmp_path / "scans" / "CAT" / "meshes")], {"CAT", "scans"}) == {}
+    assert find_meshes([str(paths[0])], {"CAT", "scans"}) == {"CAT": paths[0]}
     (tmp_path / "scans" / "cow.ply").touch()
     with pytest.raises(UsageError, match="would both be cow; leave one of them out"):
         find_meshes([str(tmp_path)], {"cow"})
 
 
-def test_textures_of_gazebos_layout_belong_to_the_mesh(tmp_path: Path) -> None:
+def test_textures_of_gazebos_layout_belong_to_the_mesh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mesh, texture = tmp_path / "CAT" / "meshes" / "model.obj", tmp_path / "CAT" / "materials" / "textures" / "t.png"
     for path in (mesh, texture, tmp_path / "CAT" / "other.png"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     assert files_of(mesh) == [mesh, texture]
+    monkeypatch.chdir(mesh.parent)
+    assert files_of(Path("model.obj")) == [Path("model.obj"), texture]

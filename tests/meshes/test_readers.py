@@ -406,6 +406,8 @@ def test_textures_of_gazebos_layout_are_found(tmp_path: Path) -> None:
     [part] = read_mesh(meshes / "model.obj").parts
     assert part.texture is not None
     np.testing.assert_array_equal(part.texture[0, 0], [255, 0, 0, 255])
+    (meshes / "model.mtl").write_text("newmtl a\nmap_Kd ../materials/textures/texture.png\n")
+    assert read_mesh(meshes / "model.obj").parts[0].texture is not None
     (meshes / "model.mtl").write_text("newmtl a\nmap_Kd ../../secret.png\n")
     with pytest.raises(MeshError, match="outside its folder"):
         read_mesh(meshes / "model.obj")

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,21 +23,24 @@ from tqdm import tqdm
 from vfusion3d.alpha import pixels_over_white
 from vfusion3d.errors import InputImageError, MissingExtraError, MissingWeightsError, UsageError, VFusion3DError
 from vfusion3d.evaluation.environment import environment
-from vfusion3d.evaluation.floors import NEAREST, PASTED, WHITE
-from vfusion3d.evaluation.groups import counted, group_of, in_order, read_unseen
+from vfusion3d.evaluation.floors import NEAREST, PASTED, WHITE, NearestSeen
+from vfusion3d.evaluation.groups import SEEN, counted, group_of, in_order, read_unseen
+from vfusion3d.evaluation.kept import claim, keep, read_kept
+from vfusion3d.evaluation.memory import memory_errors
 from vfusion3d.evaluation.methods import (
     PICTURE_SUFFIXES,
     VIDEO_SUFFIXES,
     files_by_stem,
     files_identity,
+    find_by_stem,
     pictures_in,
     read_frames,
     read_pixels,
+    weights_identity,
 )
 from vfusion3d.evaluation.protocol import hash_of, read_fields
 from vfusion3d.evaluation.published import published_rows
-from vfusion3d.evaluation.results import plain_interval, told_interval
-from vfusion3d.evaluation.scoring import claim
+from vfusion3d.evaluation.results import plain_interval, told_failures, told_interval
 from vfusion3d.metrics.intervals import bootstrap_interval
 from vfusion3d.outputs import make_folder, write_atomically
 
@@ -102,7 +106,7 @@ def frames_of(path: Path, protocol: ClipProtocol) -> Tensor:
         InputImageError: if there are too few, or of another size than the protocol's.
     """
     if path.is_dir():
-        frames = [_on_white(file) for file in pictures_in(path)]
+        frames = [pixels_over_white(read_pixels(file)) for file in pictures_in(path)]
         chosen = list(range(len(frames)))
     else:
         frames = read_frames(path)
@@ -165,7 +169,7 @@ def score(
         inputs: Input pictures by object; None leaves them out, and the floor of the pasted input with them.
         device: Where the models run.
         output: Folder in which each finished object is kept, so that a run that was cut off goes on; None: nowhere.
-            What failed, or was cut short, is scored anew.
+            What failed, was cut short, or is of other weights is scored anew.
         unseen: Names of objects that the method was not trained on, kept apart from the others; None: not known.
 
     Returns:
@@ -185,10 +189,17 @@ def score(
     groups = {name: group_of(name, unseen, None) for name in videos}
     rows: list[dict[str, Any]] = []
     missing: dict[str, str] = {}
+    weights: dict[str, str] = {}
     sources = None
     if inputs is not None:
-        sources = {name: torch.from_numpy(_on_white(inputs[name])).permute(2, 0, 1)[None] / 255 for name in videos}
+        sources = {
+            name: torch.from_numpy(pixels_over_white(read_pixels(inputs[name]))).permute(2, 0, 1)[None] / 255
+            for name in videos
+        }
     asked = {figure for figure, given in ((TEXT, captions), (PICTURE, inputs)) if given is not None}
+    pictures = sources or {}
+    nearest = NearestSeen([key for key in videos if groups[key] == SEEN], lambda key: pictures[key][0])
+    missing_floors = _missing_floors(sources, nearest)
     for number, model in enumerate(protocol.models):
         name, _, pretrained = model.partition(":")
         try:
@@ -196,19 +207,26 @@ def score(
         except (MissingExtraError, MissingWeightsError) as error:
             missing[model] = str(error)
             continue
+        weights[model] = weights_identity(network.model)
         network.model.to(device)
         for key, path in tqdm(videos.items(), desc=model, unit="object", file=sys.stderr):
             kept = None if folder is None else folder / f"{number}-{key}.json"
-            done = None if kept is None else _read_kept(kept, asked)
+            done = read_kept(kept, weights[model], (*asked, "floors"))
+            text = None if captions is None else protocol.template.format(captions[key])
+            picture = None if sources is None else sources[key].to(device)
             if done is None:
-                text = None if captions is None else protocol.template.format(captions[key])
-                picture = None if sources is None else sources[key].to(device)
-                done = _scores(path, protocol, network, text, picture)
-                if kept is not None:
-                    write_atomically(kept, json.dumps(done, allow_nan=False).encode())
-            # which objects were seen is no part of what is kept
-            rows.append({"object": key, "group": groups[key], "model": model, **done})
-    there = in_order(groups.values())
+                done = keep(kept, weights[model], _scores(path, protocol, network, text, picture))
+            floors = dict(done["floors"])
+            other = None if NEAREST in missing_floors else nearest.of(key)
+            if other is not None:  # which objects were seen is no part of what is kept of an object
+                beside = None if folder is None else folder / f"{number}-{key}-nearest.json"
+                truth = f"{weights[model]} {other}"
+                found = read_kept(beside, truth, asked)
+                if found is None:
+                    found = keep(beside, truth, _scores(videos[other], protocol, network, text, picture))
+                floors[NEAREST] = {figure: found[figure] for figure in asked}
+            rows.append({"object": key, "group": groups[key], "model": model, **done, "floors": floors})
+    there, sizes = in_order(groups.values()), Counter(groups.values())
     return {
         "protocol": dataclasses.asdict(protocol),
         "protocol_hash": protocol.hash,
@@ -217,30 +235,25 @@ def score(
         **_means(rows, protocol.models),
         "groups": {
             group: {
-                "objects": list(groups.values()).count(group),
+                "objects": sizes[group],
                 **_means([row for row in rows if row["group"] == group], protocol.models),
             }
             for group in there
         },
+        "weights": weights,
         "missing_weights": missing,
-        "missing_floors": {
-            **({} if inputs is not None else {PASTED: "no input pictures were given"}),
-            NEAREST: "turntables come without true views, by which the nearest could be told and shown",
-        },
+        "missing_floors": missing_floors,
         "failures": {row["object"]: row["failed"] for row in rows if row["failed"]},
         "environment": environment(device, "transformers", "open_clip_torch"),
         "rows": rows,
     }
 
 
-def _read_kept(path: Path, asked: Collection[str]) -> dict[str, Any] | None:
-    """An object of an earlier run; None if there is none, it failed or was cut short, or has no floors."""
-    try:
-        done: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        holds = done["failed"] is None and all(done[figure] and done["floors"][WHITE][figure] for figure in asked)
-        return done if holds else None
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
+def _missing_floors(sources: Mapping[str, Tensor] | None, nearest: NearestSeen) -> dict[str, str]:
+    """Why there are no floors, by their names; the nearest is the seen object's turntable whose input is nearest."""
+    if sources is None:
+        return dict.fromkeys((PASTED, NEAREST), "no input pictures were given")
+    return nearest.missing
 
 
 def _scores(
@@ -321,7 +334,8 @@ def main(program: str, description: str, published: str) -> int:
         inputs = None if arguments.inputs is None else _inputs_of(Path(arguments.inputs), list(videos))
         unseen = None if arguments.unseen is None else read_unseen(arguments.unseen, videos)
         device = str(choose_device(arguments.device))
-        document = score(videos, protocol, captions, inputs, device, arguments.output, unseen)
+        with memory_errors(device):
+            document = score(videos, protocol, captions, inputs, device, arguments.output, unseen)
         if arguments.output is not None:
             text = json.dumps(document, indent=1, allow_nan=False)
             write_atomically(make_folder(arguments.output) / "results.json", text.encode())
@@ -347,9 +361,7 @@ def table(document: Mapping[str, Any], published: str) -> str:
                 cells = ["n/a" if mean is None else told_interval(mean, 3) for mean in figures.values()]
                 lines.append(f"| {title} | {' | '.join(cells)} |")
         lines.append("")
-    if document["failures"]:
-        first = next(iter(document["failures"].items()))
-        lines.append(f"{len(document['failures'])} objects failed and count as 0, the first {first[0]}: {first[1]}")
+    lines += told_failures(document["failures"], "scored as 0")
     lines += [f"{model}: n/a. {reason}" for model, reason in document["missing_weights"].items()]
     lines += [f"Floor {floor}: n/a, {reason}." for floor, reason in document["missing_floors"].items()]
     lines += ["", document["unpublished"], *(f"- {source}" for source in document["protocol"]["sources"])]
@@ -360,15 +372,15 @@ def find_turntables(folder: Path) -> dict[str, Path]:
     """Videos by object, or folders of pictures.
 
     Raises:
-        UsageError: if there are none.
+        UsageError: if there are none, or two videos of one object.
     """
-    try:
-        return files_by_stem(folder, VIDEO_SUFFIXES, "videos", "turntable")
-    except UsageError:
-        found = {path.name: path for path in (sorted(folder.iterdir()) if folder.is_dir() else []) if pictures_in(path)}
-        if not found:
-            raise
-        return found
+    found = find_by_stem(folder, VIDEO_SUFFIXES, "videos", "turntable")
+    found = found or {path.name: path for path in sorted(folder.iterdir()) if pictures_in(path)}
+    if not found:
+        raise UsageError(
+            f"The folder {folder} has neither videos ({', '.join(VIDEO_SUFFIXES)}) nor folders of pictures."
+        )
+    return found
 
 
 def _inputs_of(folder: Path, names: Sequence[str]) -> dict[str, Path]:
@@ -377,13 +389,3 @@ def _inputs_of(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     if missing:
         raise UsageError(f"The folder {folder} has no picture of object {missing[0]!r}; add it.")
     return {name: files[name] for name in names}
-
-
-def _on_white(path: Path) -> np.ndarray:
-    """A picture on white, uint8 ``[H, W, 3]``.
-
-    Raises:
-        InputImageError: if it cannot be read.
-    """
-    pixels = read_pixels(path)
-    return pixels_over_white(pixels) if pixels.shape[-1] == 4 else pixels

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from vfusion3d.errors import CheckpointError, MissingWeightsError, UsageError, VFusion3DError
 from vfusion3d.evaluation.comparison import compare
 from vfusion3d.evaluation.groups import read_unseen
+from vfusion3d.evaluation.memory import memory_errors
 from vfusion3d.evaluation.methods import (
     EntryPoint,
     FolderMethod,
@@ -38,9 +38,10 @@ from vfusion3d.outputs import make_folder
 BOTH = "both"
 
 
-def build_parser(program: str, description: str, protocol: str) -> argparse.ArgumentParser:
-    """Options of a script whose usual protocol is ``protocol``."""
-
+def build_parser(
+    program: str, description: str, protocol: str, renders: Sequence[str] = ("volume", "mesh")
+) -> argparse.ArgumentParser:
+    """Options of a script whose usual protocol is ``protocol``; the first of ``renders`` is the usual one."""
     parser = argparse.ArgumentParser(
         prog=program, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -59,13 +60,13 @@ def build_parser(program: str, description: str, protocol: str) -> argparse.Argu
     add("--predicted-up", choices=["y", "z"], default="y", help="up axis of predicted meshes (y)")
     add("--predicted-lighting", choices=["unlit", "lambert"], default="unlit",
         help="unlit: their colours have the light in them; lambert: light them as the true ones (unlit)")  # fmt: skip
-    add("--render", choices=["volume", "mesh", BOTH], default="volume", help="of checkpoints: the volume, or the "
-        "exported mesh with vertex colours, which is another number; both: one beside the other (volume)")  # fmt: skip
+    add("--render", choices=list(renders), default=renders[0], help="of checkpoints: the volume, or the exported mesh "
+        f"with vertex colours, which is another number; both: one beside the other ({renders[0]})")  # fmt: skip
     add("--exact", action="store_true", help="render checkpoints without skipping empty space")
     add("--up", choices=["y", "z"], default="y", help="up axis of the true meshes (y)")
     add("--unseen", metavar="FILE", help="names of objects the method never saw, one per line; all others then count "
         "as seen. Of the shipped checkpoint both are known, and other objects are a group of their own")  # fmt: skip
-    add("--limit", type=int, metavar="N", help="only the first N objects by name")
+    add("--limit", type=int, metavar="N", help="only the first N objects by name, which of a list is another protocol")
     add("--output", type=Path, metavar="DIR", help=f"keeps {RESULTS} and a picture per object; a run that was cut off "
         "goes on there")  # fmt: skip
     add("--cache", type=Path, metavar="DIR", help=f"of true views ({default_cache()})")
@@ -145,8 +146,8 @@ def lpips_of(protocol: Protocol, weights: str | None) -> Lpips | None:
     return distance
 
 
-def chosen_meshes(arguments: argparse.Namespace, protocol: Protocol) -> dict[str, Path]:
-    """True meshes of the protocol's objects by name.
+def chosen_meshes(arguments: argparse.Namespace, protocol: Protocol) -> tuple[Protocol, dict[str, Path]]:
+    """True meshes of the protocol's objects by name, and the protocol; with a limit, one of these objects alone.
 
     Raises:
         VFusion3DError: if there are none, or the protocol's are not all there.
@@ -156,7 +157,10 @@ def chosen_meshes(arguments: argparse.Namespace, protocol: Protocol) -> dict[str
         if number is not None and number < 1:
             raise UsageError(f"Option --{name} must be at least 1, but got {number}.")
     found = find_meshes(arguments.meshes, protocol.objects)
-    return {name: found[name] for name in protocol.choose(found)[: arguments.limit]}
+    names = protocol.choose(found)[: arguments.limit]
+    if protocol.objects is not None and arguments.limit is not None:
+        protocol = dataclasses.replace(protocol, objects=tuple(names))
+    return protocol, {name: found[name] for name in names}
 
 
 def prepare(arguments: argparse.Namespace) -> tuple[Protocol, dict[str, Path], Method]:
@@ -166,25 +170,11 @@ def prepare(arguments: argparse.Namespace) -> tuple[Protocol, dict[str, Path], M
     Raises:
         VFusion3DError: if something cannot be used.
     """
-    protocol = Protocol.load(arguments.protocol)
-    meshes = chosen_meshes(arguments, protocol)
+    protocol, meshes = chosen_meshes(arguments, Protocol.load(arguments.protocol))
     method = method_of(arguments, protocol)
     if isinstance(method, FolderMethod):
         method.check_names(meshes)
     return protocol, meshes, method
-
-
-@contextmanager
-def memory_errors(device: str) -> Iterator[None]:
-    """Too little memory is no failure of a method on an object: it ends the run.
-
-    Raises:
-        UsageError: instead of torch's error.
-    """
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise UsageError(f"The memory of {device} is too small for this model ({error}).") from error
 
 
 def run(arguments: argparse.Namespace) -> Results:
@@ -198,8 +188,8 @@ def run(arguments: argparse.Namespace) -> Results:
     if arguments.output is not None:
         make_folder(arguments.output)
     scenes = render_targets(protocol, meshes, arguments.cache, arguments.up, arguments.workers)
-    with memory_errors(arguments.device):
-        results = evaluate(method, scenes, protocol, arguments.output, unseen, lpips, seen)
+    with memory_errors(getattr(method, "device", "cpu")):
+        results = evaluate(method, scenes, protocol, arguments.output, unseen, lpips, seen, meshes, arguments.up)
     if arguments.output is not None:
         results.save(arguments.output / RESULTS)
     return results
@@ -207,7 +197,7 @@ def run(arguments: argparse.Namespace) -> Results:
 
 def main(program: str, description: str, protocol: str) -> int:
     """Run a script; 0, or 2 if something cannot be used."""
-    arguments = build_parser(program, description, protocol).parse_args()
+    arguments = build_parser(program, description, protocol, ("volume", "mesh", BOTH)).parse_args()
     try:
         found = run_each(arguments)
         comparison = compare(found["volume"], found["mesh"], ("volume", "mesh")) if len(found) == 2 else None

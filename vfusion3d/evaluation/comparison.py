@@ -16,11 +16,13 @@ from vfusion3d.evaluation.results import (
     FIGURES,
     LOWER_IS_BETTER,
     METHOD,
+    OTHER_LPIPS,
     Results,
     digits_of,
     figure_cell,
     origin,
     plain_interval,
+    same_lpips,
     same_protocol,
     told_interval,
 )
@@ -90,6 +92,7 @@ class Comparison:
         order = sorted(one.keys() & two.keys(), key=lambda name: (two[name] - one[name], name))
         if figure in LOWER_IS_BETTER:
             order.reverse()
+        count = min(count, (len(order) + 1) // 2)
         return order[:count], order[::-1][:count]
 
     def table(self) -> str:
@@ -170,9 +173,9 @@ def compare(a: Results, b: Results, names: tuple[str, str] = ("A", "B")) -> Comp
         )
     found, floors, remarks = [], [], []
     figures = list(FIGURES)
-    if a.lpips_weights != b.lpips_weights:
+    if not same_lpips([a, b]):
         figures.remove("lpips")
-        remarks.append("LPIPS is not compared: only one has it, or their networks have different weights.")
+        remarks.append(OTHER_LPIPS)
     for group, objects in _groups(a, b, names, shared).items():
         for figure in figures:
             one, two = a.per_object(figure), b.per_object(figure)

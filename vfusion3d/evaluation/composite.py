@@ -14,7 +14,7 @@ from vfusion3d.errors import UsageError
 from vfusion3d.evaluation.clip_scores import PICTURE, TEXT, ClipProtocol
 from vfusion3d.evaluation.groups import ALL, in_order
 from vfusion3d.evaluation.protocol import Protocol, read_fields
-from vfusion3d.evaluation.results import METHOD, RESULTS, Results
+from vfusion3d.evaluation.results import METHOD, RESULTS, Results, told_failures
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,15 @@ def read_clip_results(path: str | os.PathLike[str]) -> dict[str, Any]:
     file = Path(path) / RESULTS if os.path.isdir(path) else Path(path)
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
-        _ = [document[key] for key in ("means", "floors", "groups", "objects", "protocol_hash")]
+        parts = [document, *document["groups"].values()]
+        whole = all(isinstance(part[key], dict) for part in parts for key in ("means", "floors"))
+        if not whole or not isinstance(document["protocol_hash"], str):
+            raise ValueError("its means, floors or hash are missing")
+        if not isinstance(document["weights"], dict) or not isinstance(document["failures"], dict):
+            raise ValueError("its weights or failures are missing")
     except FileNotFoundError as error:
         raise UsageError(f"There are no results {file}; run benchmarks/clip.py with --output first.") from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"The results {file} cannot be read ({error}); run benchmarks/clip.py again.") from error
     return document  # type: ignore[no-any-return]
 
@@ -110,6 +115,9 @@ def composite_rows(
             "objects": len(novel.per_object("ssim", group)),
             "clip_objects": part["objects"],
             "clip_group": group if apart else ALL,
+            "clip_weights": scores["weights"],
+            "lpips_weights": novel.lpips_weights,
+            "failures": {"views": novel.failures, "CLIP": scores["failures"]},
             "floors": {floor: _figures(novel, group, floor, clip_floors.get(floor, {})) for floor in floors},
         }
     return rows
@@ -141,5 +149,23 @@ def composite_table(runs: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
             values = [row["ssim"], row["lpips"]]
             values += [row["clip"].get(model, {}).get(figure) for model in models for figure in (TEXT, PICTURE)]
             lines.append(f"| {name} | " + " | ".join("n/a" if v is None else f"{v:.3f}" for v in values) + " |")
+        pooled = [name for name, row in own.items() if row["clip_group"] != group]
+        if pooled:
+            lines.append(f"CLIP scores of {', '.join(pooled)} are of all their objects, {group} or not.")
         tables.append("\n".join(lines))
-    return "\n\n".join(tables)
+    return "\n\n".join([*tables, *_remarks(runs)])
+
+
+def _remarks(runs: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
+    """What failed, and what does not compare for other weights."""
+    each = {name: next(iter(rows.values())) for name, rows in runs.items()}
+    remarks = [
+        line
+        for name, row in each.items()
+        for what, failures in row["failures"].items()
+        for line in told_failures(failures, "scored as empty or 0", f"{name}, {what}")
+    ]
+    for what in ("lpips_weights", "clip_weights"):
+        if any(row[what] != next(iter(each.values()))[what] for row in each.values()):
+            remarks.append(f"{what.split('_')[0].upper()} does not compare: the runs' networks have different weights.")
+    return remarks

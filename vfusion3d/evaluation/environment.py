@@ -12,11 +12,11 @@ PACKAGES = ("vfusion3d", "torch", "torchmetrics", "vtk", "numpy", "pillow")
 """What every figure depends on."""
 
 
-def environment(device: str | torch.device = "cpu", *packages: str) -> dict[str, str]:
+def environment(device: str | torch.device | None, *packages: str) -> dict[str, str]:
     """Versions and hardware, as plain values.
 
     Args:
-        device: Where the method ran.
+        device: Where the method ran; None where it does not say.
         packages: What it needed besides `PACKAGES`; those that are not installed are left out.
     """
     found = {}
@@ -25,7 +25,9 @@ def environment(device: str | torch.device = "cpu", *packages: str) -> dict[str,
             found[name] = version(name)
         except PackageNotFoundError:
             continue
-    return {**found, "python": platform.python_version(), "device": hardware_name(device)}
+    gpu = {"gpu": hardware_name("cuda")} if torch.cuda.is_available() else {}
+    machine = {"processor": hardware_name("cpu"), **gpu, "device": "unknown" if device is None else str(device)}
+    return {**found, "python": platform.python_version(), **machine}
 
 
 def hardware_name(device: str | torch.device = "cpu") -> str:

@@ -2,45 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from vfusion3d.alpha import over_white
+from vfusion3d.alpha import over_white, pixels_over_white
+from vfusion3d.cameras import Cameras
+from vfusion3d.data.resize import area_resize
 from vfusion3d.data.scenes import Scene
+from vfusion3d.evaluation.protocol import Protocol
+from vfusion3d.meshes import VtkRenderer, normalise, read_mesh
+from vfusion3d.meshes.readers import UpAxis
 
 WHITE, PASTED, NEAREST = "all white", "input pasted", "nearest seen object"
+_SIDE = 64  # pixels a side at which inputs are compared
 
 
 class NearestSeen:
-    """Retrieval: of the objects that were trained on, the one whose input view is most like an object's own.
+    """Retrieval: of the objects that were trained on, the one whose input looks most like an object's own.
 
     Args:
-        seen: The objects that were trained on, by name, under the protocol of those that ask.
+        seen: Names of the objects that were trained on.
+        picture: The input of an object on white, in [0, 1], ``[3, H, W]``; asked for once.
     """
 
-    def __init__(self, seen: Mapping[str, Scene]) -> None:
-        self.seen = dict(seen)
-        self._fronts: dict[str, Tensor] = {}
+    def __init__(self, seen: Collection[str], picture: Callable[[str], Tensor]) -> None:
+        self.seen = list(seen)
+        self._picture = picture
+        self._small: dict[str, Tensor] = {}
 
-    def of(self, name: str, scene: Scene) -> str | None:
-        """The name of the nearest other object by squared error of the input views; None if there is no other."""
-        others = [other for other in self.seen if other != name]
-        if not others:
+    def of(self, name: str) -> str | None:
+        """The name of the nearest other object by squared error of the inputs at 64 pixels; None if there is none."""
+        own = self._input(name)
+        errors = {other: float((self._input(other) - own).square().mean()) for other in self.seen if other != name}
+        return min(errors, key=lambda other: (errors[other], other)) if errors else None
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """Why there is no such floor, under its name; empty where there is one."""
+        return {} if self.seen else {NEAREST: "none of the objects is known to have been trained on"}
+
+    def _input(self, name: str) -> Tensor:
+        if name not in self._small:
+            self._small[name] = area_resize(self._picture(name)[None].float(), _SIDE, _SIDE)[0]
+        return self._small[name]
+
+
+class NearestViews:
+    """The views of the nearest seen object, as if they were predicted: each from where the view lies to the input.
+
+    Where all objects have the same cameras these are its own true views; else its mesh is drawn from cameras that lie
+    to its input's as the object's cameras lie to theirs.
+
+    Args:
+        scenes: True views by object.
+        seen: Names of the objects that were trained on.
+        protocol: The protocol.
+        meshes: True meshes by object; None where they are not at hand.
+        up: Up axis of their files.
+    """
+
+    def __init__(
+        self,
+        scenes: Mapping[str, Scene],
+        seen: Collection[str],
+        protocol: Protocol,
+        meshes: Mapping[str, Path] | None = None,
+        up: UpAxis = "y",
+    ) -> None:
+        self.scenes, self.protocol, self.meshes, self.up = scenes, protocol, meshes, up
+        self.nearest = NearestSeen(seen, lambda name: over_white(scenes[name].image(0)[None])[0])
+        self._renderer: VtkRenderer | None = None
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """Why there is no such floor, under its name; empty where there is one."""
+        if self.protocol.layout != "benchmark" and self.meshes is None:
+            return {
+                NEAREST: "each object has cameras of its own, and without true meshes others are not drawn from them"
+            }
+        return self.nearest.missing
+
+    def of(self, name: str) -> Tensor | None:
+        """Scored views of the object that is nearest, on white, ``[V, 3, H, W]``; None if there is no other."""
+        other = self.nearest.of(name)
+        if other is None:
             return None
-        own = over_white(scene.image(0)[None])[0]
-        errors = {other: float((self._front(other) - own).square().mean()) for other in others}
-        return min(errors, key=lambda other: (errors[other], other))
+        views, theirs = list(self.protocol.scored), self.scenes[other]
+        if self.meshes is None or self.protocol.layout == "benchmark":
+            return over_white(theirs.images())[views]
+        if self._renderer is None:
+            self._renderer = VtkRenderer(self.protocol.lighting)
+        own = self.scenes[name].cameras
+        cameras = as_seen_from(own[views], own[0], theirs.cameras[0])
+        mesh = normalise(read_mesh(self.meshes[other], self.up))[0]
+        pixels = self._renderer.render(mesh, cameras, theirs.height, theirs.width)
+        return torch.from_numpy(pixels_over_white(pixels)).permute(0, 3, 1, 2) / 255
 
-    def missing(self, layout: str) -> dict[str, str]:
-        """Why there is no such floor under a layout of cameras, under its name; empty where there is one."""
-        if layout != "benchmark":
-            return {NEAREST: "each object has cameras of its own, so that others' views show other sides"}
-        if not self.seen:
-            return {NEAREST: "none of the objects is known to have been trained on"}
-        return {}
 
-    def _front(self, name: str) -> Tensor:
-        if name not in self._fronts:
-            self._fronts[name] = over_white(self.seen[name].image(0)[None])[0]
-        return self._fronts[name]
+def as_seen_from(cameras: Cameras, one: Cameras, other: Cameras) -> Cameras:
+    """Cameras that lie to ``other`` (shape ``[]``) as the given ones lie to ``one`` (shape ``[]``)."""
+    last = torch.tensor([[0.0, 0.0, 0.0, 1.0]])
+    first, second = (torch.cat([camera.poses.cpu(), last]).double() for camera in (one, other))
+    return cameras.transform((second @ torch.linalg.inv(first)).to(cameras.poses))

@@ -21,6 +21,7 @@ from torch import Tensor
 from vfusion3d.alpha import pixels_over_white, straight_pixels
 from vfusion3d.cameras import Cameras
 from vfusion3d.errors import InputImageError, MeshError, UsageError
+from vfusion3d.evaluation.memory import is_out_of_memory
 from vfusion3d.meshes import Mesh, VtkRenderer, read_mesh, write_mesh
 from vfusion3d.meshes.files import files_of
 from vfusion3d.meshes.normalisation import normalise
@@ -170,9 +171,10 @@ class FolderMethod:
         there = self.names
         missing = [name for name in objects if name not in there]
         if len(missing) == len(objects):
+            others = f"but {', '.join(sorted(there)[:3])}{' and more' * (len(there) > 3)}" if there else "nor any other"
             raise UsageError(
-                f"The folder {self.folder} has none of the {len(objects)} objects, {missing[0]} for one, but "
-                f"{len(there)} others ({', '.join(sorted(there)[:3])}, ...); name files and folders as the true meshes."
+                f"The folder {self.folder} has none of the {len(objects)} objects, {missing[0]} for one, {others}; "
+                "name files and folders as the true meshes."
             )
         if missing:
             print(
@@ -252,7 +254,8 @@ class MeshFolder(FolderMethod):
 class ImageFolder(FolderMethod):
     """Folders named as the objects, each with one picture per view of the protocol, in order.
 
-    A folder holds all views of the protocol, the input's too, or those that are scored, named by their numbers.
+    A folder holds all views of the protocol, the input's too, or those that are scored, named by their numbers from 0
+    (which are not taken for such where any object has pictures numbered from 1 to the last).
 
     Args:
         folder: The folder of folders.
@@ -264,6 +267,12 @@ class ImageFolder(FolderMethod):
         self.views = views
         if not self.folder.is_dir():
             raise UsageError(f"The folder {self.folder} does not exist; name a folder of folders of pictures.")
+        numbers = {number for name in self.names for number in _numbers(self._pictures(name))}
+        self._from_one = bool(numbers) and max(numbers) >= views  # and so no number says that the input was left out
+
+    def _pictures(self, name: str) -> list[Path]:
+        inside = self.folder / name / "images"  # of a scene folder
+        return pictures_in(inside if inside.is_dir() else self.folder / name)
 
     @property
     def names(self) -> set[str]:
@@ -286,18 +295,15 @@ class ImageFolder(FolderMethod):
         Raises:
             InputImageError: if there are none, too few or too many, or of another size.
         """
-        folder = self.folder / item.name
-        if (folder / "images").is_dir():  # a scene folder
-            folder = folder / "images"
-        files = pictures_in(folder)
+        files, place = self._pictures(item.name), str(self.folder / item.name)
         if not files:
-            raise InputImageError(f"There are no pictures of object {item.name} in {folder}; add them.")
-        numbers = {int(path.stem) if path.stem.isdecimal() else -1: path for path in files}
-        if set(item.views) == numbers.keys():  # the input, which is not scored, was left out
+            raise InputImageError(f"There are no pictures of object {item.name} in {place}; add them.")
+        numbers = _numbers(files)
+        if set(item.views) == numbers.keys() and not self._from_one:  # the input, which is not scored, was left out
             chosen = [numbers[view] for view in item.views]
         else:
-            chosen = _chosen(files, item, self.views, str(folder))
-        return _on_white([read_pixels(path) for path in chosen], item, str(folder))
+            chosen = _chosen(files, item, self.views, place)
+        return _on_white([read_pixels(path) for path in chosen], item, place)
 
 
 class VideoFolder(FolderMethod):
@@ -383,11 +389,11 @@ class EntryPoint:
         try:
             found = self.function(Image.fromarray(straight_pixels(item.image)))
             rendered = found.render(item.cameras, item.size, item.size)
-            rgb = rendered[0] if isinstance(rendered, tuple) else rendered
+            rgb = rendered[0] if isinstance(rendered, (tuple, list)) else rendered
             return torch.as_tensor(rgb).detach().float().cpu()
-        except torch.OutOfMemoryError:  # this machine's fault
-            raise
-        except Exception as error:  # someone else's code
+        except (Exception, SystemExit) as error:  # someone else's code
+            if is_out_of_memory(error):
+                raise
             raise UsageError(f"{self.name} failed on {item.name} ({type(error).__name__}: {error}).") from error
 
 
@@ -416,7 +422,13 @@ def read_frames(path: Path) -> list[np.ndarray]:
     try:
         return [frame[..., :3] for frame in iio.imiter(path)]
     except Exception as error:  # imageio's plugins raise what they like
-        raise InputImageError(f"The video {path} cannot be read ({type(error).__name__}: {error}).") from error
+        said = next(iter(str(error).splitlines()), "").rstrip(":. ")  # and not all that ffmpeg says
+        raise InputImageError(f"The video {path} cannot be read ({type(error).__name__}: {said}).") from error
+
+
+def _numbers(files: Sequence[Path]) -> dict[int, Path]:
+    """Pictures by the numbers they are named by; -1 for another name."""
+    return {int(path.stem) if path.stem.isdecimal() else -1: path for path in files}
 
 
 def _chosen(items: Sequence[Any], item: EvaluationItem, views: int, place: str) -> list[Any]:
@@ -438,7 +450,7 @@ def _on_white(pictures: Sequence[np.ndarray] | np.ndarray, item: EvaluationItem,
             f"{place} has pictures of {width} x {height} pixels, but the protocol's are {item.size} x {item.size}; "
             "render them in that size, since a resized picture scores otherwise."
         )
-    flat = np.stack([pixels_over_white(p) if p.shape[-1] == 4 else p for p in pictures])
+    flat = np.stack([pixels_over_white(picture) for picture in pictures])
     return torch.from_numpy(flat).permute(0, 3, 1, 2) / 255
 
 
@@ -465,10 +477,22 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 def files_by_stem(folder: Path, suffixes: Sequence[str], kind: str, inside: str) -> dict[str, Path]:
+    """As `find_by_stem`.
+
+    Raises:
+        UsageError: also if there is no such file.
+    """
+    found = find_by_stem(folder, suffixes, kind, inside)
+    if not found:
+        raise UsageError(f"The folder {folder} has no {kind} ({', '.join(suffixes)}); name another.")
+    return found
+
+
+def find_by_stem(folder: Path, suffixes: Sequence[str], kind: str, inside: str) -> dict[str, Path]:
     """Files by their stems, and files ``NAME/INSIDE.*`` by their folder's name.
 
     Raises:
-        UsageError: if there is no such file, or two of one object.
+        UsageError: if there is no such folder, or two files of one object.
     """
     if not folder.is_dir():
         raise UsageError(f"The folder {folder} does not exist; name a folder of {kind}.")
@@ -479,8 +503,6 @@ def files_by_stem(folder: Path, suffixes: Sequence[str], kind: str, inside: str)
             if name in found:
                 raise UsageError(f"Both {found[name]} and {path} are {kind} of object {name}; remove one of them.")
             found[name] = path
-    if not found:
-        raise UsageError(f"The folder {folder} has no {kind} ({', '.join(suffixes)}); name another.")
     return found
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,27 +112,27 @@ class Results:
             lines += ["| --- " + "| ---: " * len(FIGURES) + "|"]
             for of in (*self.rows, *self.missing):
                 title = f"**{self.method}**" if of == METHOD else f"floor: {of}"
-                cells = ["n/a"] * len(FIGURES)
-                if of in self.rows:
-                    means = [self.mean(name, group, of) for name in FIGURES]
-                    cells = [figure_cell(mean.value, name) for mean, name in zip(means, FIGURES, strict=True)]
-                    if of == METHOD:
-                        pairs = zip(means, FIGURES, strict=True)
-                        cells = [told_interval(vars(mean), digits_of(name)) for mean, name in pairs]
+                cells = [self._cell(name, group, of) for name in FIGURES]
                 lines.append(f"| {title} | {' | '.join(cells)} |")
             lines.append("")
-        failed = self.failures
-        if failed:
-            first = next(iter(failed.items()))
-            lines.append(
-                f"{len(failed)} objects failed and are scored as empty pictures, the first {first[0]}: {first[1]}"
-            )
-            lines.append("")
+        lines += [*told_failures(self.failures, "scored as empty pictures"), ""] if self.failures else []
         if not self.per_object("lpips"):
             lines.append("LPIPS: n/a, its pre-trained network is not on this machine.")
         lines += [f"Floor {name}: n/a, {reason}." for name, reason in self.missing.items()]
         lines += ["", origin(self.protocol)]
         return "\n".join(lines).rstrip()
+
+    def _cell(self, figure: str, group: str, of: str) -> str:
+        """A mean in the table, the method's with its interval."""
+        if of not in self.rows:
+            return "n/a"
+        mean = self.mean(figure, group, of)
+        return told_interval(vars(mean), digits_of(figure)) if of == METHOD else figure_cell(mean.value, figure)
+
+    def only(self, objects: Collection[str]) -> Results:
+        """The same of some of the objects."""
+        rows = {of: [row for row in part if row["object"] in objects] for of, part in self.rows.items()}
+        return replace(self, rows=rows)
 
     def _whole(self) -> bool:
         """Whether every object has each scored view once, with numbers or None for figures."""
@@ -141,13 +141,13 @@ class Results:
             for row in rows:
                 if not {"object", "group", "view", "azimuth", "failed", "psnr"} <= row.keys():
                     return False
-                figures = [row.get(name) for name in FIGURES]
-                if any(x is not None and (not isinstance(x, (int, float)) or not math.isfinite(x)) for x in figures):
+                figures = [row["azimuth"], *(row[name] for name in FIGURES if row.get(name) is not None)]
+                if not all(isinstance(figure, (int, float)) and math.isfinite(figure) for figure in figures):
                     return False
                 views.setdefault(row["object"], []).append(row["view"])
-            if not views or any(seen != list(self.protocol.scored) for seen in views.values()):
+            if views.keys() != self.truths.keys() or any(v != list(self.protocol.scored) for v in views.values()):
                 return False
-        return METHOD in self.rows
+        return METHOD in self.rows and bool(self.truths)
 
     def save(self, path: Path) -> None:
         """Write as JSON, all or nothing.
@@ -197,8 +197,9 @@ class Results:
             protocol = Protocol.from_dict(document["protocol"])
             kept = ("method", "rows", "truths", "environment", "seconds", "missing", "lpips_weights")
             results = cls(protocol, *(document[key] for key in kept))
-            told = document["protocol_hash"]
-            whole = results._whole()
+            told = str(document["protocol_hash"])
+            plain = (results.rows, results.truths, results.environment, results.seconds, results.missing)
+            whole = all(isinstance(part, dict) for part in plain) and results._whole()
         except (KeyError, TypeError, AttributeError, UsageError) as error:
             raise UsageError(f"The results {file} cannot be used ({error}); run the benchmark again.") from error
         if not whole:
@@ -222,6 +223,21 @@ def plain_interval(interval: Interval) -> dict[str, float | None]:
     return {key: None if math.isnan(number) else number for key, number in interval._asdict().items()}
 
 
+def told_failures(failures: Mapping[str, str], how: str, place: str = "") -> list[str]:
+    """A sentence about the objects that failed, if any did.
+
+    Args:
+        failures: Why, by object.
+        how: What became of them.
+        place: Of which run or protocol.
+    """
+    if not failures:
+        return []
+    name, reason = next(iter(failures.items()))
+    count = f"{len(failures)} {'object' if len(failures) == 1 else 'objects'}"
+    return [f"{place + ': ' if place else ''}{count} failed, {how}; the first, {name}: {reason}"]
+
+
 def told_interval(interval: Mapping[str, float | None], digits: int, sign: str = "") -> str:
     """An interval in words: ``1.23 [1.10, 1.40]``; without brackets where it has no ends, and n/a where it is none."""
     value, low, high = interval["value"], interval["low"], interval["high"]
@@ -229,6 +245,15 @@ def told_interval(interval: Mapping[str, float | None], digits: int, sign: str =
         return "n/a"
     ends = "" if low is None or high is None else f" [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
     return f"{value:{sign}.{digits}f}{ends}"
+
+
+OTHER_LPIPS = "LPIPS is not compared: not all have it, or their networks have different weights."
+
+
+def same_lpips(results: Sequence[Results]) -> bool:
+    """Whether LPIPS of all results is of the same network, as far as that is known, or none has it."""
+    weights = {one.lpips_weights for one in results}
+    return len(weights) == 1 and "unknown" not in weights
 
 
 def same_protocol(results: Sequence[Results], names: Iterable[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import sys
 import time
@@ -23,18 +22,20 @@ from vfusion3d.cameras import Cameras
 from vfusion3d.data.scenes import TRANSFORMS, Scene
 from vfusion3d.errors import SceneError, UsageError, VFusion3DError
 from vfusion3d.evaluation.environment import environment
-from vfusion3d.evaluation.floors import NEAREST, PASTED, WHITE, NearestSeen
+from vfusion3d.evaluation.floors import NEAREST, PASTED, WHITE, NearestViews
 from vfusion3d.evaluation.groups import SEEN, group_of
+from vfusion3d.evaluation.kept import claim, keep, read_kept
 from vfusion3d.evaluation.methods import EvaluationItem, Method
 from vfusion3d.evaluation.protocol import Protocol
 from vfusion3d.evaluation.results import FIGURES, METHOD, Results, Row
+from vfusion3d.meshes.readers import UpAxis
 from vfusion3d.metrics import foreground_psnr, mask_iou, masks_on_white, psnr, ssim
-from vfusion3d.outputs import make_folder, write_atomically
+from vfusion3d.outputs import make_folder
 
-SILHOUETTE_TOLERANCE = 0.06
-"""A channel farther than this from white is a silhouette's: what a video's compression leaves of white is not, of 146
-objects only the whitest lose more than a tenth."""
-_TOO_LARGE = 2.0  # what overshoots is clipped; what was meant in 0 to 255 is not white
+SILHOUETTE_TOLERANCE = 0.15
+"""A channel farther than this from white is a silhouette's. Of .03 to .3 this one agrees best with the masks where both
+are known; what compression makes of white is less."""
+_TOO_SMALL, _TOO_LARGE = -0.25, 2.0  # what overshoots is clipped; what was meant in [-1, 1] or 0 to 255 is not white
 _SHEET_VIEWS = 5
 
 Lpips = Callable[[Tensor, Tensor], Tensor]
@@ -74,8 +75,8 @@ def score_views(
 
     Some methods give opacities, others pictures on white. One rule is for all, or their figures would not compare:
     silhouettes are what is not white (`silhouettes`), of the predicted and of the true views alike; a true view without
-    one, of something white, has no IoU. The foreground of ``foreground_psnr`` is where either has a silhouette or the
-    true object is.
+    one, of something white, has no IoU. ``foreground_psnr`` has the errors where either has a silhouette or the true
+    object is, per pixel of the true object.
 
     Args:
         prediction: Scored views on white, in [0, 1], ``[V, 3, H, W]``.
@@ -92,18 +93,18 @@ def score_views(
         )
     if not torch.isfinite(prediction).all():
         raise UsageError("The prediction has NaN or infinite values.")
-    if prediction.abs().max() > _TOO_LARGE:
-        raise UsageError(
-            f"The prediction has values up to {float(prediction.abs().max()):g}; pictures must be in [0, 1]."
-        )
+    low, high = (float(value) for value in prediction.aminmax())
+    if low < _TOO_SMALL or high > _TOO_LARGE:
+        raise UsageError(f"The prediction has values from {low:g} to {high:g}; pictures must be in [0, 1].")
     rgb, true_silhouettes = _in_8_bits(prediction), silhouettes(truth.rgb)
     if protocol.alignment == "silhouette-scale":
         rgb = _in_8_bits(magnified(rgb, silhouettes(rgb), true_silhouettes))
     predicted = silhouettes(rgb)
+    true_foreground = (truth.opacity > 0.5) | true_silhouettes
     iou = mask_iou(predicted.float(), true_silhouettes.float())
     columns = {
         "psnr": psnr(rgb, truth.rgb),
-        "foreground_psnr": foreground_psnr(rgb, truth.rgb, (truth.opacity > 0.5) | true_silhouettes | predicted),
+        "foreground_psnr": foreground_psnr(rgb, truth.rgb, true_foreground | predicted, true_foreground),
         "ssim": ssim(rgb, truth.rgb),
         "iou": iou.where(true_silhouettes.flatten(1).any(1), math.nan),
     }
@@ -168,6 +169,8 @@ def evaluate(
     unseen: Collection[str] | None = None,
     lpips: Lpips | None = None,
     seen: Collection[str] | None = None,
+    meshes: Mapping[str, Path] | None = None,
+    up: UpAxis = "y",
 ) -> Results:
     """Score a method on objects, with the floors.
 
@@ -181,29 +184,31 @@ def evaluate(
         unseen: Names of objects that the method was not trained on, kept apart from the others; None: not known.
         lpips: As in `score_views`; its attribute ``identity``, if it has one, tells its weights.
         seen: Names of objects that it was trained on; None: all that are not unseen.
+        meshes: True meshes by object, of which the floor of the nearest seen object is drawn where each object has
+            cameras of its own; None: that floor is missing there.
+        up: Up axis of their files.
 
     Raises:
         UsageError: if ``output`` has objects of another method or protocol.
         OutputError: if it cannot be written.
     """
     folder = None if output is None else make_folder(output / "objects")
+    machine = environment(getattr(method, "device", None))
     weights = None if lpips is None else str(getattr(lpips, "identity", "unknown"))
     if output is not None:
         facts = {"protocol": protocol.hash, "method": method.description, "content": method.identity}
         claim(output, {**facts, "lpips": weights})
     groups = {name: group_of(name, unseen, seen) for name in scenes}
-    nearest = NearestSeen({name: scene for name, scene in scenes.items() if groups[name] == SEEN})
-    missing = nearest.missing(protocol.layout)
+    nearest = NearestViews(scenes, [name for name in scenes if groups[name] == SEEN], protocol, meshes, up)
+    missing = nearest.missing
     rows: dict[str, list[Row]] = {METHOD: [], WHITE: [], PASTED: [], **({} if NEAREST in missing else {NEAREST: []})}
     seconds, truths = {}, {}
     for name, scene in tqdm(scenes.items(), desc=protocol.name, unit="object", file=sys.stderr):
         truths[name] = truth_key(scene)
         kept = None if folder is None else folder / f"{name}.json"
-        done = None if kept is None else _read_kept(kept, truths[name])
+        done = read_kept(kept, truths[name], ("figures", "seconds"))
         if done is None:
-            done = {"truth": truths[name], **_score_object(method, name, scene, protocol, lpips, folder)}
-            if kept is not None:
-                write_atomically(kept, json.dumps(done, allow_nan=False).encode())
+            done = keep(kept, truths[name], _score_object(method, name, scene, protocol, lpips, folder))
         seconds[name] = done["seconds"]
         figures = dict(done["figures"])
         if not missing:  # which of the others were seen is no part of what is kept
@@ -213,18 +218,7 @@ def evaluate(
             for view, numbers in zip(protocol.scored, part, strict=True):
                 head = {"object": name, "group": groups[name], "view": view, "azimuth": azimuths[view]}
                 rows[of].append({**head, "failed": done["failed"] if of == METHOD else None, **numbers})
-    machine = environment(getattr(method, "device", "cpu"))
     return Results(protocol, method.description, rows, truths, machine, seconds, missing, weights)
-
-
-def _read_kept(path: Path, truth: str) -> dict[str, Any] | None:
-    """An object of an earlier run; None if there is none, it failed or was cut short, or its true views were others."""
-    try:
-        done: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        holds = done["truth"] == truth and done["failed"] is None and {"figures", "seconds"} <= done.keys()
-        return done if holds else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return None
 
 
 def _score_object(
@@ -251,14 +245,13 @@ def _score_object(
 
 
 def _nearest_figures(
-    nearest: NearestSeen, name: str, scene: Scene, protocol: Protocol, lpips: Lpips | None
+    nearest: NearestViews, name: str, scene: Scene, protocol: Protocol, lpips: Lpips | None
 ) -> list[dict[str, float | None]]:
     """Figures of the nearest seen object's views, as if they were predicted of this one; None each if there is none."""
-    other = nearest.of(name, scene)
-    if other is None:
+    views = nearest.of(name)
+    if views is None:
         return [dict.fromkeys(FIGURES) for _ in protocol.scored]
-    theirs, own = (scored_part(truth_of(part), protocol) for part in (nearest.seen[other], scene))
-    return score_views(theirs.rgb, own, protocol, lpips)
+    return score_views(views, scored_part(truth_of(scene), protocol), protocol, lpips)
 
 
 def azimuths_from(cameras: Cameras) -> list[float]:
@@ -275,26 +268,3 @@ def sheet(prediction: Tensor, truth: Truth, every: Truth) -> Image.Image:
     above = torch.cat([every.rgb[0], *truth.rgb[shown]], -1)
     below = torch.cat([torch.ones_like(every.rgb[0]), *rgb[shown]], -1)
     return Image.fromarray(rgb_pixels(torch.cat([above, below], -2)))
-
-
-def claim(output: Path, facts: dict[str, Any]) -> None:
-    """Write what the folder's objects are of, or check it.
-
-    Raises:
-        UsageError: if it is something else.
-    """
-    path = output / "run.json"
-    if not path.is_file():
-        write_atomically(path, json.dumps(facts).encode())
-        return
-    try:
-        there = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"The file {path} cannot be read ({error}); remove the folder {output}.") from error
-    if there != facts:
-        known = there if isinstance(there, dict) else {}
-        key = next((key for key in facts if known.get(key) != facts[key]), "version")
-        raise UsageError(
-            f"The folder {output} has objects of another {key} ({known.get(key)}, not {facts.get(key)}); choose "
-            "another --output, or remove it."
-        )

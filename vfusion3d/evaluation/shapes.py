@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,16 +15,19 @@ from typing import Any, get_args
 import trimesh
 from tqdm import tqdm
 
+from vfusion3d.alpha import over_white
 from vfusion3d.data.scenes import Scene
 from vfusion3d.errors import UsageError, VFusion3DError
-from vfusion3d.evaluation.command import build_parser, known_objects, memory_errors, prepare
+from vfusion3d.evaluation.command import build_parser, known_objects, prepare
 from vfusion3d.evaluation.environment import environment
 from vfusion3d.evaluation.floors import NEAREST, NearestSeen
 from vfusion3d.evaluation.groups import SEEN, counted, group_of, in_order
+from vfusion3d.evaluation.kept import claim, keep, read_kept
+from vfusion3d.evaluation.memory import memory_errors
 from vfusion3d.evaluation.methods import EvaluationItem, MeshFolder, Reconstructor
 from vfusion3d.evaluation.protocol import Protocol, hash_of
-from vfusion3d.evaluation.results import METHOD, plain_interval, told_interval
-from vfusion3d.evaluation.scoring import claim, item_of, truth_key
+from vfusion3d.evaluation.results import METHOD, plain_interval, told_failures, told_interval
+from vfusion3d.evaluation.scoring import item_of, truth_key
 from vfusion3d.evaluation.targets import render_targets
 from vfusion3d.meshes import normalise, read_mesh
 from vfusion3d.meshes.files import files_of
@@ -33,7 +37,7 @@ from vfusion3d.metrics.intervals import bootstrap_interval
 from vfusion3d.outputs import make_folder, write_atomically
 
 MEASURING = 1
-"""Version of how surfaces are measured: what an older one kept is not gone on with."""
+"""Version of how surfaces are measured; part of the hash."""
 BALL_RADIUS = 0.5
 """World units, of objects in the unit sphere."""
 BALL = f"ball of radius {BALL_RADIUS:g}"
@@ -82,48 +86,50 @@ def measure(
     Raises:
         VFusion3DError: if a true mesh cannot be used, or ``output`` has objects of something else.
     """
-    told = {"views": protocol.to_dict(), "threshold": threshold, "samples": SAMPLES}
+    alignments = [alignment for alignment in get_args(Alignment) if alignment in alignments]
+    told = {"views": protocol.to_dict(), "threshold": threshold, "samples": SAMPLES, "measuring": MEASURING}
     told_hash = hash_of({**told, "views": protocol.hash})
     folder = None if output is None else make_folder(output / "shapes")
     if folder is not None:
         facts = {"protocol": told_hash, "method": method.description, "content": method.identity}
-        claim(folder, {**facts, "alignments": list(alignments), "measuring": MEASURING})
+        claim(folder, {**facts, "alignments": alignments})
         for part in ("objects", "nearest"):
             make_folder(folder / part)
     groups = {name: group_of(name, unseen, seen) for name in scenes}
-    nearest = NearestSeen({name: scene for name, scene in scenes.items() if groups[name] == SEEN})
-    missing = nearest.missing(protocol.layout)
+    seen_ones = [name for name in scenes if groups[name] == SEEN]
+    nearest = NearestSeen(seen_ones, lambda name: over_white(scenes[name].image(0)[None])[0])
+    missing = nearest.missing
     truths = {name: surface_key(scene, meshes[name]) for name, scene in scenes.items()}
     rows: dict[str, list[dict[str, Any]]] = {METHOD: [], BALL: [], **({} if missing else {NEAREST: []})}
     for name, scene in tqdm(scenes.items(), desc="shapes", unit="object", file=sys.stderr):
         own = partial(_own, method, item_of(name, scene, protocol), meshes[name], up, alignments, threshold)
-        done = _kept(folder and folder / "objects" / f"{name}.json", truths[name], own)
+        done = _kept_or(folder and folder / "objects" / f"{name}.json", truths[name], own)
         figures = dict(done["figures"])
         if not missing:  # kept apart, since which of the others were seen is no part of the method's figures
-            other = nearest.of(name, scene)
+            other = nearest.of(name)
             if other is None:
                 figures[NEAREST] = {alignment: dict.fromkeys(FAILED) for alignment in alignments}
             else:
                 beside = partial(_beside, meshes[other], meshes[name], up, alignments, threshold)
                 truth = f"{truths[name]} {truths[other]}"
-                figures[NEAREST] = _kept(folder and folder / "nearest" / f"{name}.json", truth, beside)["figures"]
+                figures[NEAREST] = _kept_or(folder and folder / "nearest" / f"{name}.json", truth, beside)["figures"]
         for of, part in figures.items():
             head = {"object": name, "group": groups[name], "failed": done["failed"] if of == METHOD else None}
             rows[of] += [{**head, "alignment": alignment, **part[alignment]} for alignment in alignments]
-    there = in_order(groups.values())
+    there, sizes = in_order(groups.values()), Counter(groups.values())
     return {
         "method": method.description,
         "protocol": told,
         "protocol_hash": told_hash,
         "unpublished": UNPUBLISHED,
-        "objects": {group: list(groups.values()).count(group) for group in there},
+        "objects": {group: sizes[group] for group in there},
         "means": {
             of: {group: _means([row for row in part if row["group"] == group], alignments) for group in there}
             for of, part in rows.items()
         },
         "missing": missing,
         "failures": {row["object"]: row["failed"] for row in rows[METHOD] if row["failed"]},
-        "environment": environment(getattr(method, "device", "cpu"), "scipy", "trimesh"),
+        "environment": environment(getattr(method, "device", None), "scipy", "trimesh"),
         "rows": rows,
     }
 
@@ -136,20 +142,9 @@ def surface_key(scene: Scene, mesh: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _kept(path: Path | None, truth: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What an earlier run kept of an object; made, and kept, where that is none, failed, is cut short or of another
-    truth."""
-    if path is not None:
-        try:
-            done: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if done["truth"] == truth and done["failed"] is None and done["figures"]:
-                return done
-        except (OSError, ValueError, TypeError, KeyError):
-            pass
-    done = {"truth": truth, **make()}
-    if path is not None:
-        write_atomically(path, json.dumps(done, allow_nan=False).encode())
-    return done
+def _kept_or(path: Path | None, truth: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What an earlier run kept of an object, or what is made, and kept, instead."""
+    return read_kept(path, truth, ("figures",)) or keep(path, truth, make())
 
 
 def _own(
@@ -208,9 +203,7 @@ def table(document: Mapping[str, Any]) -> str:
                 lines.append(f"| {title} | {alignment} | {' | '.join(cells)} |")
         lines += [f"| floor: {name} | | n/a | n/a | n/a |" for name in document["missing"]]
         lines.append("")
-    if document["failures"]:
-        first = next(iter(document["failures"].items()))
-        lines.append(f"{len(document['failures'])} objects have no surface, the first {first[0]}: {first[1]}")
+    lines += told_failures(document["failures"], f"scored as {FAILED['chamfer']:g}, 0 and 0")
     lines += [f"Floor {name}: n/a, {reason}." for name, reason in document["missing"].items()]
     return "\n".join([*lines, document["unpublished"]])
 
@@ -232,9 +225,8 @@ def run(arguments: Any) -> dict[str, Any]:
     if arguments.output is not None:
         make_folder(arguments.output)
     scenes = render_targets(protocol, meshes, arguments.cache, arguments.up, arguments.workers)
-    alignments = list(dict.fromkeys(arguments.alignments))
-    given = (arguments.up, alignments, arguments.threshold, arguments.output, unseen, seen)
-    with memory_errors(arguments.device):
+    given = (arguments.up, arguments.alignments, arguments.threshold, arguments.output, unseen, seen)
+    with memory_errors(getattr(method, "device", "cpu")):
         document = measure(method, scenes, meshes, protocol, *given)
     if arguments.output is not None:
         write_atomically(arguments.output / _RESULT, json.dumps(document, indent=1, allow_nan=False).encode())
@@ -243,7 +235,7 @@ def run(arguments: Any) -> dict[str, Any]:
 
 def main(program: str, description: str, protocol: str) -> int:
     """Run the script; 0, or 2 if something cannot be used."""
-    parser = build_parser(program, description, protocol)
+    parser = build_parser(program, description, protocol, renders=("mesh",))
     parser.add_argument("--alignments", nargs="+", choices=get_args(Alignment), default=list(get_args(Alignment)))
     parser.add_argument("--threshold", type=float, default=THRESHOLD, help=f"of the F-score, world units ({THRESHOLD})")
     arguments = parser.parse_args()

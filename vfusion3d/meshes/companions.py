@@ -16,8 +16,9 @@ _MAP_OPTIONS = re.compile(r"^(-[a-z]+(\s+(on|off|[rgbmlz]|[-+.\d]+))*\s+)+", re.
 def companion_folders(mesh: Path) -> list[Path]:
     """Where a mesh's companions may be: its own folder and, of a model in Gazebo's layout (``NAME/meshes/model.obj``,
     as Google's scans come), ``NAME/materials/textures``."""
-    folders, textures = [mesh.parent], mesh.parent.parent / "materials" / "textures"
-    return [*folders, textures] if mesh.parent.name == "meshes" and textures.is_dir() else folders
+    folder = Path(os.path.abspath(mesh.parent))
+    textures = folder.parent / "materials" / "textures"
+    return [folder, textures] if folder.name == "meshes" and textures.is_dir() else [folder]
 
 
 class Companions:
@@ -35,7 +36,7 @@ class Companions:
     """
 
     def __init__(self, path: Path) -> None:
-        self.folders = [os.path.abspath(folder) for folder in companion_folders(path)]
+        self.folders = [os.fspath(folder) for folder in companion_folders(path)]
         self.file_name = path.name
         self.problems: dict[str, str] = {}
         self._given: dict[str, Path] = {}
@@ -68,14 +69,14 @@ class Companions:
         for text in (name, unquote(name), _MAP_OPTIONS.sub("", name)):
             relative = text.strip().replace("\\", "/")
             # Links are followed: the caches of the Hugging Face hub consist of them.
-            for folder in self.folders:
-                path = os.path.normpath(os.path.join(folder, relative))
-                outside = os.path.commonpath([folder, path]) != folder or PureWindowsPath(relative).drive
-                if outside:
-                    raise FileNotFoundError(
-                        f"names the file '{name}', which is outside its folder and for safety not opened; put it "
-                        "beside the mesh and correct the path"
-                    )
+            paths = [os.path.normpath(os.path.join(folder, relative)) for folder in self.folders]
+            inside = [path for path in paths if any(os.path.commonpath([f, path]) == f for f in self.folders)]
+            if not inside or PureWindowsPath(relative).drive:
+                raise FileNotFoundError(
+                    f"names the file '{name}', which is outside its folder and for safety not opened; put it beside "
+                    "the mesh and correct the path"
+                )
+            for path in inside:
                 if os.path.isfile(path):
                     return Path(path)
         raise FileNotFoundError(f"names the file '{name}', which is missing; put it there")

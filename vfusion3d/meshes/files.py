@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from vfusion3d.errors import MeshError, UsageError
@@ -19,26 +19,27 @@ def find_meshes(paths: list[str], names: Collection[str] | None = None) -> dict[
 
     Args:
         paths: Mesh files, and folders that are searched for them.
-        names: Names that are looked for, all others being left out: of a file, or of a folder above it where archives
-            call all files alike (``NAME/meshes/model.obj``); of several files one that is no collision geometry.
+        names: Names that are looked for, all others being left out: of a file, or of a folder above it, below the one
+            that is searched, where archives call all files alike (``NAME/meshes/model.obj``); of several files the one
+            that is no collision geometry.
 
     Raises:
         MeshError: if a path does not exist or a folder contains no mesh.
         UsageError: if two files cannot be told apart.
     """
-    found: list[Path] = []
+    found: dict[Path, list[str]] = {}  # the names of folders above, nearest first
     for text in paths:
         path = Path(text)
         if os.path.isdir(path):  # unlike pathlib's, False where reading is not permitted
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in MESH_SUFFIXES and os.path.isfile(p))
             if not inside:
                 raise MeshError(f"The folder {path} contains no meshes ({', '.join(MESH_SUFFIXES)}); name another.")
-            found += inside
+            for file in inside:
+                found.setdefault(file, [folder.name for folder in file.relative_to(path).parents])
         elif os.path.isfile(path):
-            found.append(path)
+            found.setdefault(path, [folder.name for folder in list(path.parents)[:2]])
         else:
             raise MeshError(f"The mesh {path} does not exist or may not be read; check the path.")
-    found = list(dict.fromkeys(found))
     if names is not None:
         return _named(found, names)
     stems = Counter(path.stem for path in found)
@@ -51,11 +52,11 @@ def find_meshes(paths: list[str], names: Collection[str] | None = None) -> dict[
     return meshes
 
 
-def _named(files: list[Path], names: Collection[str]) -> dict[str, Path]:
-    """Of mesh files those with the given names, or in folders that have them."""
+def _named(files: Mapping[Path, Sequence[str]], names: Collection[str]) -> dict[str, Path]:
+    """Of mesh files, with the names of the folders they are in, those with the given names, or in such a folder."""
     found: dict[str, list[Path]] = {}
-    for path in files:
-        own = [part for part in (path.stem, *(folder.name for folder in path.parents)) if part in names]
+    for path, folders in files.items():
+        own = [name for name in (path.stem, *folders) if name in names]
         if own:
             found.setdefault(own[0], []).append(path)
     meshes = {}

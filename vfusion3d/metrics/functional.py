@@ -26,18 +26,20 @@ def psnr(prediction: Tensor, target: Tensor) -> Tensor:
     return -10 * error.clamp_min(1e-10).log10()
 
 
-def foreground_psnr(prediction: Tensor, target: Tensor, region: Tensor) -> Tensor:
+def foreground_psnr(prediction: Tensor, target: Tensor, region: Tensor, of: Tensor | None = None) -> Tensor:
     """PSNR over a region, dB: with the union of both masks, what whole-image PSNR hides behind white.
 
     Args:
         prediction, target: ``[..., C, H, W]`` in [0, 1].
-        region: Boolean ``[..., 1, H, W]``.
+        region: Where errors count, boolean ``[..., 1, H, W]``.
+        of: By whose pixels they are divided, boolean ``[..., 1, H, W]``; the region's by default. With the true
+            object's, what is predicted beside it adds errors, and cannot thin out the others.
 
     Returns:
-        ``[...]``; NaN where the region is empty.
+        ``[...]``; NaN where there are no such pixels.
     """
     error = ((prediction.float() - target.float()).square() * region).sum((-3, -2, -1))
-    error = error / (region.sum((-3, -2, -1)) * prediction.shape[-3])
+    error = error / ((region if of is None else of).sum((-3, -2, -1)) * prediction.shape[-3])
     return -10 * error.clamp_min(1e-10).log10()
 
 
