@@ -60,8 +60,9 @@ def build_parser(
     add("--predicted-up", choices=["y", "z"], default="y", help="up axis of predicted meshes (y)")
     add("--predicted-lighting", choices=["unlit", "lambert"], default="unlit",
         help="unlit: their colours have the light in them; lambert: light them as the true ones (unlit)")  # fmt: skip
+    both = "; both: one beside the other" if BOTH in renders else ""
     add("--render", choices=list(renders), default=renders[0], help="of checkpoints: the volume, or the exported mesh "
-        f"with vertex colours, which is another number; both: one beside the other ({renders[0]})")  # fmt: skip
+        f"with vertex colours, which is another number{both} ({renders[0]})")  # fmt: skip
     add("--exact", action="store_true", help="render checkpoints without skipping empty space")
     add("--up", choices=["y", "z"], default="y", help="up axis of the true meshes (y)")
     add("--unseen", metavar="FILE", help="names of objects the method never saw, one per line; all others then count "
