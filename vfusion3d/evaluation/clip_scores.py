@@ -183,6 +183,7 @@ def score(
 
     folder = None if output is None else make_folder(output / "objects")
     if output is not None:
+        make_folder(output / "objects" / "nearest")
         frames = [file for path in videos.values() for file in (path.iterdir() if path.is_dir() else [path])]
         content = files_identity([*frames, *(inputs or {}).values()], repr(sorted((captions or {}).items())))
         claim(output, {"protocol": protocol.hash, "content": content})
@@ -219,7 +220,7 @@ def score(
             floors = dict(done["floors"])
             other = None if NEAREST in missing_floors else nearest.of(key)
             if other is not None:  # which objects were seen is no part of what is kept of an object
-                beside = None if folder is None else folder / f"{number}-{key}-nearest.json"
+                beside = None if folder is None else folder / "nearest" / f"{number}-{key}.json"
                 truth = f"{weights[model]} {other}"
                 found = read_kept(beside, truth, asked)
                 if found is None:
