@@ -34,21 +34,27 @@ from vfusion3d.evaluation.results import (
 from vfusion3d.outputs import make_folder, write_atomically
 
 
-def shared(results: list[Results], names: list[str], group: str) -> list[Results]:
-    """The results of the objects that are of the group in all runs: of others the means would not compare.
+def shared(results: list[Results], group: str) -> list[Results]:
+    """The results of the objects that are of the group in all runs: of others the means would not compare."""
+    objects = [{row["object"] for row in one.rows[METHOD] if group in (ALL, row["group"])} for one in results]
+    return [one.only(set.intersection(*objects)) for one in results]
+
+
+def groups_of(results: list[Results], names: list[str], asked: str | None) -> list[str]:
+    """The groups of which there are objects in all runs; only one if it is asked for.
 
     Raises:
         UsageError: if there are none.
     """
-    objects = [{row["object"] for row in one.rows[METHOD] if group in (ALL, row["group"])} for one in results]
-    common = set.intersection(*objects)
-    if not common:
-        without = [f"{name} ({' and '.join(one.groups)})" for name, one in zip(names, results, strict=True)]
+    wanted = results[0].groups if asked is None else [asked]
+    found = [group for group in wanted if shared(results, group)[0].rows[METHOD]]
+    if not found:
+        told = [f"{name} ({' and '.join(one.groups)})" for name, one in zip(names, results, strict=True)]
         raise UsageError(
-            f"No object is {group} in all of {', '.join(without)}; choose another --group, or all of them pooled "
-            "(--group all)."
+            f"No object is {asked or 'of one group'} in all of {', '.join(told)}; choose another --group, or all of "
+            "them pooled (--group all)."
         )
-    return [one.only(common) for one in results]
+    return found
 
 
 def lines(results: list[Results], names: list[str], shown: list[str]) -> list[dict[str, Any]]:
@@ -141,11 +147,12 @@ def main() -> int:
         folders = [Path(path).resolve().name for path in arguments.results]
         names = folders if len(set(folders)) == len(folders) else list(arguments.results)
         same_protocol(results, names)
-        wanted = results[0].groups if arguments.group is None else [arguments.group]
         compared = [name for name in FIGURES if name != "lpips" or same_lpips(results)]
-        groups = {group: lines(shared(results, names, group), names, compared) for group in wanted}
+        groups = {}
+        for group in groups_of(results, names, arguments.group):
+            groups[group] = lines(shared(results, group), names, compared)
         output = make_folder(arguments.output)
-        draw(groups[wanted[0]][: len(results)], arguments.x, arguments.label, output / "scaling.png")
+        draw(next(iter(groups.values()))[: len(results)], arguments.x, arguments.label, output / "scaling.png")
         text = markdown(groups, results[0].protocol)
         remarks = [] if "lpips" in compared else [OTHER_LPIPS]
         for one, name in zip(results, names, strict=True):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.evaluation.test_methods import surface
+from tests.evaluation.conftest import surface
 from tests.meshes.conftest import can_draw  # noqa: F401 - a fixture
 from vfusion3d import ReconstructorConfig, TriplaneReconstructor
 from vfusion3d.meshes import write_mesh
@@ -101,7 +101,7 @@ def test_gso_twice_the_same_and_all_that_follows(work: Path, call: Callable[...,
     assert {path.name for path in (work / "scaling").iterdir()} == {"scaling.png", "scaling.md", "scaling.json"}
     for options, message in (
         ([*folders[1:2], *folders[1:2], "--group", "seen"], None),
-        (folders, "No object is unseen in all of meshed (unseen and seen), one (unseen and seen), true (all)"),
+        (folders, "No object is of one group in all of meshed (unseen and seen), one (unseen and seen), true (all)"),
         ([*folders, "--group", "unseen"], "choose another --group, or all of them pooled (--group all)"),
         (folders[:1], "Name at least two results"),
         ([*folders, "--x", "1"], "needs a positive number for each of 3"),

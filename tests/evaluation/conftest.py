@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -16,6 +17,8 @@ from vfusion3d.data.procedural import sample_objects
 from vfusion3d.data.raycast import render
 from vfusion3d.data.scenes import Scene, SceneInfo, write_scene
 from vfusion3d.evaluation import Protocol
+from vfusion3d.meshes import write_mesh
+from vfusion3d.rendering.isosurface import SurfaceMesh
 
 SIZE, VIEWS = 24, 4
 
@@ -57,3 +60,23 @@ def renders(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / "renders"
 
     return write
+
+
+def surface(scale: float = 1.0) -> SurfaceMesh:
+    """A lop-sided coloured block, no two sides alike, its sphere of radius about ``scale``."""
+    grid = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=np.float64)
+    vertices = grid * [0.8, 0.5, 0.3] * scale
+    vertices[7] *= 0.5
+    faces = np.array(
+        [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4],
+         [1, 5, 7], [1, 7, 3]]
+    )  # fmt: skip
+    normals = grid / np.linalg.norm(grid, axis=-1, keepdims=True)
+    return SurfaceMesh(vertices, faces, np.clip((grid + 1) / 2, 0.1, 0.9), normals)
+
+
+@pytest.fixture
+def meshes(tmp_path: Path, can_draw: None) -> Path:  # noqa: F811
+    (tmp_path / "meshes").mkdir()
+    write_mesh(surface(30.0), tmp_path / "meshes" / "block.glb")  # in units of its own
+    return tmp_path / "meshes"

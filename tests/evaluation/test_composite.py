@@ -101,7 +101,14 @@ def test_the_script_and_what_it_refuses(tmp_path: Path, monkeypatch: Any, capsys
     assert call(str(tmp_path / "cut")) == 2
     assert "cannot be read" in capsys.readouterr().err
     whole = json.loads((run / "clip" / "results.json").read_text())
-    for damage in ({"groups": {"unseen": {}}}, {"means": None}, {"protocol_hash": None}, {"weights": 3}):
+    for damage in (
+        {"groups": {"unseen": {}}},
+        {"means": None},
+        {"protocol_hash": None},
+        {"weights": 3},
+        {"means": {"one": None}},
+        {"objects": None},
+    ):
         (tmp_path / "cut" / "clip" / "results.json").write_text(json.dumps({**whole, **damage}))
         assert call(str(tmp_path / "cut")) == 2
         assert "run benchmarks/clip.py again" in capsys.readouterr().err

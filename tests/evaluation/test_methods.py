@@ -14,9 +14,8 @@ from vfusion3d.alpha import pixels_over_white
 from vfusion3d.errors import MeshError, UsageError
 from vfusion3d.evaluation import EntryPoint, ImageFolder, MeshFolder, VideoFolder, compare, evaluate, render_targets
 from vfusion3d.meshes import write_mesh
-from vfusion3d.rendering.isosurface import SurfaceMesh
 
-from .conftest import SIZE, VIEWS
+from .conftest import SIZE, VIEWS, surface
 
 
 def perfect(results) -> None:
@@ -69,6 +68,8 @@ def test_pictures_numbered_from_1_lack_a_view_where_the_last_is_missing(scenes, 
             (folder / name / f"{view}.png").rename(folder / name / f"{view + 1}.png")
     perfect(evaluate(ImageFolder(folder, VIEWS), scenes, protocol))
     (folder / "cat" / f"{VIEWS}.png").unlink()
+    (folder / "thumbnails").mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "thumbnails" / "20240101.png")  # nobody's
     failures = evaluate(ImageFolder(folder, VIEWS), scenes, protocol).failures
     assert list(failures) == ["cat"] and "has 3 views, but the protocol has 4" in failures["cat"]
 
@@ -173,26 +174,6 @@ def test_a_function_is_a_method(scenes, protocol, tmp_path, monkeypatch) -> None
     for name, message in (("mine", "must be module:function"), ("mine:other", "cannot be imported")):
         with pytest.raises(UsageError, match=message):
             EntryPoint(name)
-
-
-def surface(scale: float = 1.0) -> SurfaceMesh:
-    """A lop-sided coloured block, no two sides alike, its sphere of radius about ``scale``."""
-    grid = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=np.float64)
-    vertices = grid * [0.8, 0.5, 0.3] * scale
-    vertices[7] *= 0.5
-    faces = np.array(
-        [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4],
-         [1, 5, 7], [1, 7, 3]]
-    )  # fmt: skip
-    normals = grid / np.linalg.norm(grid, axis=-1, keepdims=True)
-    return SurfaceMesh(vertices, faces, np.clip((grid + 1) / 2, 0.1, 0.9), normals)
-
-
-@pytest.fixture
-def meshes(tmp_path, can_draw):
-    (tmp_path / "meshes").mkdir()
-    write_mesh(surface(30.0), tmp_path / "meshes" / "block.glb")  # in units of its own
-    return tmp_path / "meshes"
 
 
 def test_true_meshes_are_perfect_and_flipped_ones_are_not(meshes, protocol, tmp_path) -> None:

@@ -246,6 +246,8 @@ def test_white_parts_of_the_object_are_foreground(scenes, protocol) -> None:
     rows = score_views(white.rgb, white, protocol)
     assert [row["foreground_psnr"] for row in rows] == [100, 100, 100]
     assert [row["iou"] for row in rows] == [None] * 3  # or nothing would be a perfect prediction
+    empty = dataclasses.replace(truth, rgb=torch.ones_like(truth.rgb), opacity=torch.zeros_like(truth.opacity))
+    assert [row["foreground_psnr"] for row in score_views(truth.rgb, empty, protocol)] == [None] * 3  # seen edge on
     nothing = dataclasses.replace(white, opacity=torch.zeros_like(truth.opacity))
     assert [row["foreground_psnr"] for row in score_views(white.rgb, nothing, protocol)] == [None] * 3
 

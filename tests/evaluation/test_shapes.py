@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from tests.evaluation.test_methods import surface
+from tests.evaluation.conftest import surface
 from vfusion3d.data.scenes import Scene
 from vfusion3d.errors import MeshError, UsageError
 from vfusion3d.evaluation import EvaluationItem, Protocol
@@ -142,7 +142,9 @@ def test_a_run_that_was_cut_off_goes_on(
         found, measured = again()
         assert found["rows"] == whole["rows"] and measured == ["cat"]
     # The floor of the nearest is kept, too, but follows which objects were seen.
-    monkeypatch.setattr("vfusion3d.evaluation.shapes._beside", lambda other, mesh, *_: asked.append(mesh.stem) or 1 / 0)
+    monkeypatch.setattr(
+        "vfusion3d.evaluation.shapes._beside", lambda other, turn, mesh, *_: asked.append(mesh.stem) or 1 / 0
+    )
     assert again()[0]["rows"] == whole["rows"] and not asked
     with pytest.raises(ZeroDivisionError):
         again(unseen={"dog"})

@@ -42,8 +42,10 @@ def test_meshes_of_archives_are_named_by_their_folders(tmp_path: Path) -> None:
     found = find_meshes([str(tmp_path)], {"CAT", "DOG", "cow", "fly"})
     assert found == {"CAT": paths[0], "DOG": paths[1], "cow": tmp_path / "cow.glb"}
     # A name above the folder that is searched is nobody's.
-    assert find_meshes([str(tmp_path / "scans" / "CAT" / "meshes")], {"CAT", "scans"}) == {}
-    assert find_meshes([str(paths[0])], {"CAT", "scans"}) == {"CAT": paths[0]}
+    assert find_meshes([str(tmp_path / "scans")], {"CAT", tmp_path.name, "scans"}) == {"CAT": paths[0]}
+    assert find_meshes([str(paths[0])], {"CAT"}) == {"CAT": paths[0]}
+    for given in ((paths[0].parent.parent, paths[1].parent), (paths[0].parent, tmp_path)):  # of one object each
+        assert find_meshes([*map(str, given)], {"CAT", "DOG"}) == {"CAT": paths[0], "DOG": paths[1]}
     (tmp_path / "scans" / "cow.ply").touch()
     with pytest.raises(UsageError, match="would both be cow; leave one of them out"):
         find_meshes([str(tmp_path)], {"cow"})

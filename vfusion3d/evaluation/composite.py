@@ -62,11 +62,12 @@ def read_clip_results(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
         parts = [document, *document["groups"].values()]
-        whole = all(isinstance(part[key], dict) for part in parts for key in ("means", "floors"))
-        if not whole or not isinstance(document["protocol_hash"], str):
-            raise ValueError("its means, floors or hash are missing")
-        if not isinstance(document["weights"], dict) or not isinstance(document["failures"], dict):
-            raise ValueError("its weights or failures are missing")
+        plain = [document["weights"], document["failures"]]
+        for part in parts:
+            plain += [part["means"], part["floors"], *part["means"].values(), *part["floors"].values()]
+        whole = all(isinstance(part["objects"], int) for part in parts) and isinstance(document["protocol_hash"], str)
+        if not whole or not all(isinstance(part, dict) for part in plain):
+            raise ValueError("it is not whole")
     except FileNotFoundError as error:
         raise UsageError(f"There are no results {file}; run benchmarks/clip.py with --output first.") from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

@@ -15,6 +15,7 @@ from vfusion3d.data.scenes import Scene
 from vfusion3d.evaluation.protocol import Protocol
 from vfusion3d.meshes import VtkRenderer, normalise, read_mesh
 from vfusion3d.meshes.readers import UpAxis
+from vfusion3d.meshes.views import RenderJob
 
 WHITE, PASTED, NEAREST = "all white", "input pasted", "nearest seen object"
 _SIDE = 64  # pixels a side at which inputs are compared
@@ -53,8 +54,8 @@ class NearestSeen:
 class NearestViews:
     """The views of the nearest seen object, as if they were predicted: each from where the view lies to the input.
 
-    Where all objects have the same cameras these are its own true views; else its mesh is drawn from cameras that lie
-    to its input's as the object's cameras lie to theirs.
+    Where all objects have the same cameras these are its own true views; else its mesh is turned as the inputs lie to
+    each other (`turn_between`) and drawn.
 
     Args:
         scenes: True views by object.
@@ -93,17 +94,30 @@ class NearestViews:
         views, theirs = list(self.protocol.scored), self.scenes[other]
         if self.meshes is None or self.protocol.layout == "benchmark":
             return over_white(theirs.images())[views]
+        job = RenderJob(self.meshes[other], Path(name), self.protocol.settings(), self.up, self.protocol.lighting)
         if self._renderer is None:
-            self._renderer = VtkRenderer(self.protocol.lighting)
+            self._renderer = VtkRenderer(job.light())
+        self._renderer.light(job.light())
         own = self.scenes[name].cameras
-        cameras = as_seen_from(own[views], own[0], theirs.cameras[0])
+        turn = torch.eye(4)
+        turn[:3, :3] = turn_between(own[0], theirs.cameras[0])
+        cameras = own[views].transform(turn)
         mesh = normalise(read_mesh(self.meshes[other], self.up))[0]
         pixels = self._renderer.render(mesh, cameras, theirs.height, theirs.width)
         return torch.from_numpy(pixels_over_white(pixels)).permute(0, 3, 1, 2) / 255
 
 
-def as_seen_from(cameras: Cameras, one: Cameras, other: Cameras) -> Cameras:
-    """Cameras that lie to ``other`` (shape ``[]``) as the given ones lie to ``one`` (shape ``[]``)."""
-    last = torch.tensor([[0.0, 0.0, 0.0, 1.0]])
-    first, second = (torch.cat([camera.poses.cpu(), last]).double() for camera in (one, other))
-    return cameras.transform((second @ torch.linalg.inv(first)).to(cameras.poses))
+def turn_between(one: Cameras, other: Cameras) -> Tensor:
+    """The rotation about the origin, where objects are, that turns one camera's axes into another's.
+
+    Not the whole motion: inputs are taken from different distances with different lenses, and moving a camera along
+    would move the object out of the middle of the picture.
+
+    Args:
+        one, other: Inputs' cameras, shape ``[]``.
+
+    Returns:
+        ``[3, 3]``: cameras turned by it show of the other object what they show of the one.
+    """
+    first, second = (camera.poses[..., :3].double().cpu() for camera in (one, other))
+    return (second @ first.mT).float()

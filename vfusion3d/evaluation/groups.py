@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable
 from vfusion3d.data.held_out import read_names
 from vfusion3d.errors import UsageError
 
-UNSEEN, SEEN, UNKNOWN, ALL = "unseen", "seen", "unknown", "all"
-"""``all`` where nothing is known of any object."""
+GROUPS = UNSEEN, SEEN, UNKNOWN, ALL = "unseen", "seen", "unknown", "all"
+"""In the order of tables; ``all`` where nothing is known of any object."""
 
 
 def group_of(name: str, unseen: Collection[str] | None, seen: Collection[str] | None) -> str:
@@ -24,7 +24,7 @@ def group_of(name: str, unseen: Collection[str] | None, seen: Collection[str] | 
 def in_order(groups: Iterable[str]) -> list[str]:
     """The groups that there are, the unseen first."""
     there = set(groups)
-    return [group for group in (UNSEEN, SEEN, UNKNOWN, ALL) if group in there]
+    return [group for group in GROUPS if group in there]
 
 
 def read_unseen(path: str | os.PathLike[str], objects: Collection[str]) -> set[str]:

@@ -267,8 +267,9 @@ class ImageFolder(FolderMethod):
         self.views = views
         if not self.folder.is_dir():
             raise UsageError(f"The folder {self.folder} does not exist; name a folder of folders of pictures.")
-        numbers = {number for name in self.names for number in _numbers(self._pictures(name))}
-        self._from_one = bool(numbers) and max(numbers) >= views  # and so no number says that the input was left out
+        # Where pictures are numbered from 1, no number says that the input was left out.
+        from_one = set(range(1, views + 1))
+        self._from_one = any(_numbers(self._pictures(name)).keys() == from_one for name in self.names)
 
     def _pictures(self, name: str) -> list[Path]:
         inside = self.folder / name / "images"  # of a scene folder

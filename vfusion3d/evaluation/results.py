@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vfusion3d.errors import UsageError
-from vfusion3d.evaluation.groups import counted, in_order
+from vfusion3d.evaluation.groups import GROUPS, counted, in_order
 from vfusion3d.evaluation.protocol import Protocol
 from vfusion3d.metrics.intervals import Interval, bootstrap_interval
 from vfusion3d.outputs import write_atomically
@@ -141,6 +141,8 @@ class Results:
             for row in rows:
                 if not {"object", "group", "view", "azimuth", "failed", "psnr"} <= row.keys():
                     return False
+                if row["group"] not in GROUPS:
+                    return False
                 figures = [row["azimuth"], *(row[name] for name in FIGURES if row.get(name) is not None)]
                 if not all(isinstance(figure, (int, float)) and math.isfinite(figure) for figure in figures):
                     return False
@@ -200,7 +202,7 @@ class Results:
             told = str(document["protocol_hash"])
             plain = (results.rows, results.truths, results.environment, results.seconds, results.missing)
             whole = all(isinstance(part, dict) for part in plain) and results._whole()
-        except (KeyError, TypeError, AttributeError, UsageError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError, UsageError) as error:
             raise UsageError(f"The results {file} cannot be used ({error}); run the benchmark again.") from error
         if not whole:
             raise UsageError(f"The results {file} have rows that are not whole; run the benchmark again.")

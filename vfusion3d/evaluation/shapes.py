@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import trimesh
 from tqdm import tqdm
 
@@ -20,7 +21,7 @@ from vfusion3d.data.scenes import Scene
 from vfusion3d.errors import UsageError, VFusion3DError
 from vfusion3d.evaluation.command import build_parser, known_objects, prepare
 from vfusion3d.evaluation.environment import environment
-from vfusion3d.evaluation.floors import NEAREST, NearestSeen
+from vfusion3d.evaluation.floors import NEAREST, NearestSeen, turn_between
 from vfusion3d.evaluation.groups import SEEN, counted, group_of, in_order
 from vfusion3d.evaluation.kept import claim, keep, read_kept
 from vfusion3d.evaluation.memory import memory_errors
@@ -32,7 +33,7 @@ from vfusion3d.evaluation.targets import render_targets
 from vfusion3d.meshes import normalise, read_mesh
 from vfusion3d.meshes.files import files_of
 from vfusion3d.meshes.readers import UpAxis
-from vfusion3d.metrics.geometry import SAMPLES, THRESHOLD, Alignment, surface_figures
+from vfusion3d.metrics.geometry import SAMPLES, THRESHOLD, Alignment, Surface, surface_figures
 from vfusion3d.metrics.intervals import bootstrap_interval
 from vfusion3d.outputs import make_folder, write_atomically
 
@@ -110,7 +111,8 @@ def measure(
             if other is None:
                 figures[NEAREST] = {alignment: dict.fromkeys(FAILED) for alignment in alignments}
             else:
-                beside = partial(_beside, meshes[other], meshes[name], up, alignments, threshold)
+                turn = turn_between(scene.cameras[0], scenes[other].cameras[0])
+                beside = partial(_beside, meshes[other], turn.numpy(), meshes[name], up, alignments, threshold)
                 truth = f"{truths[name]} {truths[other]}"
                 figures[NEAREST] = _kept_or(folder and folder / "nearest" / f"{name}.json", truth, beside)["figures"]
         for of, part in figures.items():
@@ -167,9 +169,12 @@ def _own(
     return {"failed": failed, "figures": {METHOD: found, BALL: floor}}
 
 
-def _beside(other: Path, mesh: Path, up: UpAxis, alignments: Sequence[Alignment], threshold: float) -> dict[str, Any]:
-    """Figures of another object's true mesh."""
-    theirs, truth = (normalise(read_mesh(path, up))[0] for path in (other, mesh))
+def _beside(
+    other: Path, turn: np.ndarray, mesh: Path, up: UpAxis, alignments: Sequence[Alignment], threshold: float
+) -> dict[str, Any]:
+    """Figures of another object's true mesh, turned back as its input's camera is turned to the object's."""
+    found, truth = (normalise(read_mesh(path, up))[0] for path in (other, mesh))
+    theirs = Surface(found.vertices @ turn, found.faces)
     return {"failed": None, "figures": {a: surface_figures(theirs, truth, a, threshold) for a in alignments}}
 
 

@@ -34,10 +34,13 @@ def find_meshes(paths: list[str], names: Collection[str] | None = None) -> dict[
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in MESH_SUFFIXES and os.path.isfile(p))
             if not inside:
                 raise MeshError(f"The folder {path} contains no meshes ({', '.join(MESH_SUFFIXES)}); name another.")
+            above = {file: [folder.name for folder in file.relative_to(path).parents] for file in inside}
+            if names is not None and not any(name in names for f in inside for name in (f.stem, *above[f])):
+                above = {file: _two_above(file) for file in inside}  # the folder of one object itself
             for file in inside:
-                found.setdefault(file, [folder.name for folder in file.relative_to(path).parents])
+                found[file] = above[file] + found.get(file, [])
         elif os.path.isfile(path):
-            found.setdefault(path, [folder.name for folder in list(path.parents)[:2]])
+            found[path] = _two_above(path) + found.get(path, [])
         else:
             raise MeshError(f"The mesh {path} does not exist or may not be read; check the path.")
     if names is not None:
@@ -50,6 +53,11 @@ def find_meshes(paths: list[str], names: Collection[str] | None = None) -> dict[
             raise UsageError(f"The meshes {meshes[name]} and {path} would share the scene {name}; rename one of them.")
         meshes[name] = path
     return meshes
+
+
+def _two_above(path: Path) -> list[str]:
+    """Names of the two folders that a file is in, the nearest first."""
+    return [folder.name for folder in list(Path(os.path.abspath(path)).parents)[:2]]
 
 
 def _named(files: Mapping[Path, Sequence[str]], names: Collection[str]) -> dict[str, Path]:

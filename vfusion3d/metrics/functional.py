@@ -39,8 +39,8 @@ def foreground_psnr(prediction: Tensor, target: Tensor, region: Tensor, of: Tens
         ``[...]``; NaN where there are no such pixels.
     """
     error = ((prediction.float() - target.float()).square() * region).sum((-3, -2, -1))
-    error = error / ((region if of is None else of).sum((-3, -2, -1)) * prediction.shape[-3])
-    return -10 * error.clamp_min(1e-10).log10()
+    count = (region if of is None else of).sum((-3, -2, -1)) * prediction.shape[-3]
+    return (-10 * (error / count).clamp_min(1e-10).log10()).where(count > 0, torch.nan)
 
 
 def mask_iou(prediction: Tensor, target: Tensor) -> Tensor:
