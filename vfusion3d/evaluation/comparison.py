@@ -104,12 +104,13 @@ class Comparison:
             "| objects | figure | A | B | B minus A | B better |",
             "| --- | --- | ---: | ---: | ---: | ---: |",
         ]
+        several = len({d.group for d in self.differences}) > 1
         for d in self.differences:
             digits = digits_of(d.figure)
             change = told_interval(plain_interval(d.interval), digits, "+")
             change = f"**{change}**" if d.decided else change
             means = f"{figure_cell(d.a, d.figure)} | {figure_cell(d.b, d.figure)}"
-            group = f"{d.objects} {d.group if d.group != ALL else ''}".rstrip()
+            group = f"{d.objects} {d.group}" if several or d.group != ALL else str(d.objects)
             lines.append(f"| {group} | {d.figure.replace('_', ' ')} | {means} | {change} | {d.better} |")
         shown = list(dict.fromkeys(d.figure for d in self.differences))
         lines += ["", "| objects | floor | " + " | ".join(name.replace("_", " ") for name in shown) + " |"]
