@@ -383,7 +383,7 @@ def nearest_of(scenes: Sequence[Scene], groups: dict[str, str]) -> tuple[Nearest
     """The floor of the nearest seen object, or why there is none, under its name."""
     by_name = {scene.folder.name: scene for scene in scenes}
     seen = [name for name in by_name if groups[name] == SEEN]
-    nearest = NearestSeen(seen, lambda name: over_white(by_name[name].image(0)[None])[0])
+    nearest = NearestSeen.among(by_name, seen)
     if len(nearest.seen) < 2:
         return None, {NEAREST: "fewer than two of the objects are known to have been trained on"}
     if len({(scene.height, scene.width) for scene in scenes}) > 1:

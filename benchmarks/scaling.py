@@ -68,10 +68,9 @@ def lines(results: list[Results], names: list[str], shown: list[str]) -> list[di
             row["changes"] = {d.figure: plain_interval(d.interval) for d in differences if d.group == group}
         found.append(row)
     last = results[-1]
-    for floor in (*last.rows, *last.missing):
-        if floor != METHOD:
-            figures = {f: vars(last.mean(f, of=floor)) for f in shown} if floor in last.rows else {}
-            found.append({"run": f"floor: {floor}", "figures": figures, "changes": {}})
+    for floor in last.floors:
+        figures = {f: vars(last.mean(f, of=floor)) for f in shown} if floor in last.rows else {}
+        found.append({"run": f"floor: {floor}", "figures": figures, "changes": {}})
     return found
 
 

@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from vfusion3d.errors import InputImageError, MissingExtraError, MissingWeightsE
 from vfusion3d.evaluation.environment import environment
 from vfusion3d.evaluation.floors import NEAREST, PASTED, WHITE, NearestSeen
 from vfusion3d.evaluation.groups import SEEN, counted, group_of, in_order, read_unseen
-from vfusion3d.evaluation.kept import claim, keep, read_kept
+from vfusion3d.evaluation.kept import claim, kept_or
 from vfusion3d.evaluation.memory import memory_errors
 from vfusion3d.evaluation.methods import (
     PICTURE_SUFFIXES,
@@ -212,19 +213,15 @@ def score(
         network.model.to(device)
         for key, path in tqdm(videos.items(), desc=model, unit="object", file=sys.stderr):
             kept = None if folder is None else folder / f"{number}-{key}.json"
-            done = read_kept(kept, weights[model], (*asked, "floors"))
             text = None if captions is None else protocol.template.format(captions[key])
             picture = None if sources is None else sources[key].to(device)
-            if done is None:
-                done = keep(kept, weights[model], _scores(path, protocol, network, text, picture))
+            make = partial(_scores, protocol=protocol, network=network, text=text, picture=picture)
+            done = kept_or(kept, weights[model], (*asked, "floors"), partial(make, path))
             floors = dict(done["floors"])
             other = None if NEAREST in missing_floors else nearest.of(key)
             if other is not None:  # which objects were seen is no part of what is kept of an object
                 beside = None if folder is None else folder / "nearest" / f"{number}-{key}.json"
-                truth = f"{weights[model]} {other}"
-                found = read_kept(beside, truth, asked)
-                if found is None:
-                    found = keep(beside, truth, _scores(videos[other], protocol, network, text, picture))
+                found = kept_or(beside, f"{weights[model]} {other}", asked, partial(make, videos[other]))
                 if found["failed"] is None:  # a floor that fails would flatter the method
                     floors[NEAREST] = {figure: found[figure] for figure in asked}
             rows.append({"object": key, "group": groups[key], "model": model, **done, "floors": floors})

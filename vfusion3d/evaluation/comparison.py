@@ -214,13 +214,12 @@ def _floors(
 ) -> list[Floor]:
     """Floors of a group of objects; both results' where they differ, as what is nearest does if each saw others."""
     found = []
-    for floor in dict.fromkeys([*a.rows, *a.missing, *b.rows, *b.missing]):
-        if floor != METHOD:
-            one, two = (_means(results, floor, figures, objects) for results in (a, b))
-            if one == two:
-                found.append(Floor(floor, group, one))
-            else:
-                found += [Floor(f"{floor} of {name}", group, m) for name, m in zip(names, (one, two), strict=True)]
+    for floor in dict.fromkeys([*a.floors, *b.floors]):
+        one, two = (_means(results, floor, figures, objects) for results in (a, b))
+        if one == two:
+            found.append(Floor(floor, group, one))
+        else:
+            found += [Floor(f"{floor} of {name}", group, m) for name, m in zip(names, (one, two), strict=True)]
     return found
 
 

@@ -110,7 +110,7 @@ def composite_rows(
             floor: {model: figures[floor] for model, figures in part["floors"].items() if floor in figures}
             for floor in dict.fromkeys(floor for figures in part["floors"].values() for floor in figures)
         }
-        floors = [of for of in dict.fromkeys([*novel.rows, *novel.missing, *clip_floors]) if of != METHOD]
+        floors = dict.fromkeys([*novel.floors, *clip_floors])
         rows[group] = {
             **_figures(novel, group, METHOD, part["means"]),
             "objects": len(novel.per_object("ssim", group)),

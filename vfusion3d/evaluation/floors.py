@@ -34,6 +34,11 @@ class NearestSeen:
         self._picture = picture
         self._small: dict[str, Tensor] = {}
 
+    @classmethod
+    def among(cls, scenes: Mapping[str, Scene], seen: Collection[str]) -> NearestSeen:
+        """Of scenes, whose first view is the input."""
+        return cls(seen, lambda name: over_white(scenes[name].image(0)))
+
     def of(self, name: str) -> str | None:
         """The name of the nearest other object by squared error of the inputs at 64 pixels; None if there is none."""
         own = self._input(name)
@@ -74,7 +79,7 @@ class NearestViews:
         up: UpAxis = "y",
     ) -> None:
         self.scenes, self.protocol, self.meshes, self.up = scenes, protocol, meshes, up
-        self.nearest = NearestSeen(seen, lambda name: over_white(scenes[name].image(0)[None])[0])
+        self.nearest = NearestSeen.among(scenes, seen)
         self._renderer: VtkRenderer | None = None
 
     @property

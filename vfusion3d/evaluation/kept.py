@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -34,29 +34,30 @@ def claim(output: Path, facts: dict[str, Any]) -> None:
         )
 
 
-def read_kept(path: Path | None, truth: str, keys: Collection[str]) -> dict[str, Any] | None:
-    """An object of an earlier run.
+def kept_or(path: Path | None, truth: str, keys: Collection[str], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """An object of an earlier run, or what is made of it, and kept, instead.
 
     Args:
         path: Its file; None where nothing is kept.
-        truth: What it was measured against.
+        truth: What it is measured against.
         keys: What it must have.
+        make: Measures it where there is none, it failed or was cut short, or was measured against something else.
 
-    Returns:
-        None if there is none, it failed or was cut short, or was measured against something else.
+    Raises:
+        OutputError: if it cannot be written.
     """
-    if path is None:
-        return None
+    done = None if path is None else _read(path, truth, keys)
+    if done is None:
+        done = make()
+        if path is not None:
+            write_atomically(path, json.dumps({"truth": truth, **done}, allow_nan=False).encode())
+    return done
+
+
+def _read(path: Path, truth: str, keys: Collection[str]) -> dict[str, Any] | None:
     try:
         done: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         holds = done.pop("truth") == truth and done["failed"] is None and None not in [done[key] for key in keys]
         return done if holds else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
-
-
-def keep(path: Path | None, truth: str, done: dict[str, Any]) -> dict[str, Any]:
-    """Write what was measured of an object, all or nothing, where anything is kept; returns it."""
-    if path is not None:
-        write_atomically(path, json.dumps({"truth": truth, **done}, allow_nan=False).encode())
-    return done

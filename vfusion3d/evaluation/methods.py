@@ -152,15 +152,11 @@ class FolderMethod:
 
     Args:
         folder: The folder.
+        names: Objects of which it has something.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
-
-    @property
-    def names(self) -> set[str]:
-        """Objects of which the folder has something."""
-        raise NotImplementedError
+    def __init__(self, folder: Path, names: Collection[str]) -> None:
+        self.folder, self.names = folder, names
 
     def check_names(self, objects: Collection[str]) -> None:
         """See that the folder is one of these objects; those that are missing are told, and count as failed.
@@ -200,15 +196,10 @@ class MeshFolder(FolderMethod):
     ) -> None:
         if scale not in get_args(Scale):
             raise UsageError(f"Argument `scale` must be one of {get_args(Scale)}, but got {scale!r}.")
-        super().__init__(folder)
         self.up, self.scale, self.lighting = up, scale, lighting
-        self.files = files_by_stem(self.folder, MESH_SUFFIXES, "meshes", "mesh")
+        self.files = files_by_stem(Path(folder), MESH_SUFFIXES, "meshes", "mesh")
+        super().__init__(Path(folder), self.files)
         self._renderer: VtkRenderer | None = None
-
-    @property
-    def names(self) -> set[str]:
-        """Objects that have a mesh."""
-        return {*self.files}
 
     @property
     def description(self) -> str:
@@ -263,10 +254,10 @@ class ImageFolder(FolderMethod):
     """
 
     def __init__(self, folder: str | os.PathLike[str], views: int) -> None:
-        super().__init__(folder)
-        self.views = views
-        if not self.folder.is_dir():
-            raise UsageError(f"The folder {self.folder} does not exist; name a folder of folders of pictures.")
+        self.views, place = views, Path(folder)
+        if not place.is_dir():
+            raise UsageError(f"The folder {place} does not exist; name a folder of folders of pictures.")
+        super().__init__(place, [path.name for path in place.iterdir() if path.is_dir()])
         # Where pictures are numbered from 1, no number says that the input was left out.
         from_one = set(range(1, views + 1))
         self._from_one = any(_numbers(self._pictures(name)).keys() == from_one for name in self.names)
@@ -274,11 +265,6 @@ class ImageFolder(FolderMethod):
     def _pictures(self, name: str) -> list[Path]:
         inside = self.folder / name / "images"  # of a scene folder
         return pictures_in(inside if inside.is_dir() else self.folder / name)
-
-    @property
-    def names(self) -> set[str]:
-        """Objects that have a folder."""
-        return {path.name for path in self.folder.iterdir() if path.is_dir()}
 
     @property
     def description(self) -> str:
@@ -316,14 +302,9 @@ class VideoFolder(FolderMethod):
     """
 
     def __init__(self, folder: str | os.PathLike[str], views: int) -> None:
-        super().__init__(folder)
         self.views = views
-        self.files = files_by_stem(self.folder, VIDEO_SUFFIXES, "videos", "turntable")
-
-    @property
-    def names(self) -> set[str]:
-        """Objects that have a video."""
-        return {*self.files}
+        self.files = files_by_stem(Path(folder), VIDEO_SUFFIXES, "videos", "turntable")
+        super().__init__(Path(folder), self.files)
 
     @property
     def description(self) -> str:

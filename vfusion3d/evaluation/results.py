@@ -78,6 +78,11 @@ class Results:
         """Groups of objects that there are, the unseen first."""
         return in_order(row["group"] for row in self.rows[METHOD])
 
+    @property
+    def floors(self) -> list[str]:
+        """Names of the floors, those that are missing last."""
+        return [*(of for of in self.rows if of != METHOD), *self.missing]
+
     def per_object(self, figure: str, group: str | None = None, of: str = METHOD) -> dict[str, float]:
         """Means over views of each object that has the figure."""
         views: dict[str, list[float]] = {}
@@ -110,7 +115,7 @@ class Results:
         for group in self.groups:
             lines += [f"| {counted(len(self.per_object('psnr', group)), group)} | {' | '.join(heads)} |"]
             lines += ["| --- " + "| ---: " * len(FIGURES) + "|"]
-            for of in (*self.rows, *self.missing):
+            for of in (METHOD, *self.floors):
                 title = f"**{self.method}**" if of == METHOD else f"floor: {of}"
                 cells = [self._cell(name, group, of) for name in FIGURES]
                 lines.append(f"| {title} | {' | '.join(cells)} |")

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from vfusion3d.errors import SceneError, UsageError, VFusion3DError
 from vfusion3d.evaluation.environment import environment
 from vfusion3d.evaluation.floors import NEAREST, PASTED, WHITE, NearestViews
 from vfusion3d.evaluation.groups import SEEN, group_of
-from vfusion3d.evaluation.kept import claim, keep, read_kept
+from vfusion3d.evaluation.kept import claim, kept_or
 from vfusion3d.evaluation.methods import EvaluationItem, Method
 from vfusion3d.evaluation.protocol import Protocol
 from vfusion3d.evaluation.results import FIGURES, METHOD, Results, Row
@@ -206,13 +207,13 @@ def evaluate(
     for name, scene in tqdm(scenes.items(), desc=protocol.name, unit="object", file=sys.stderr):
         truths[name] = truth_key(scene)
         kept = None if folder is None else folder / f"{name}.json"
-        done = read_kept(kept, truths[name], ("figures", "seconds"))
-        if done is None:
-            done = keep(kept, truths[name], _score_object(method, name, scene, protocol, lpips, folder))
+        views = cache(partial(truth_of, scene))  # read once, and not at all where everything is kept
+        make = partial(_score_object, method, name, scene, views, protocol, lpips, folder)
+        done = kept_or(kept, truths[name], ("figures", "seconds"), make)
         seconds[name] = done["seconds"]
         figures = dict(done["figures"])
         if not missing:  # which of the others were seen is no part of what is kept
-            figures[NEAREST] = _nearest_figures(nearest, name, scene, protocol, lpips)
+            figures[NEAREST] = _nearest_figures(nearest.of(name), views, protocol, lpips)
         azimuths = azimuths_from(scene.cameras)
         for of, part in figures.items():
             for view, numbers in zip(protocol.scored, part, strict=True):
@@ -222,10 +223,16 @@ def evaluate(
 
 
 def _score_object(
-    method: Method, name: str, scene: Scene, protocol: Protocol, lpips: Lpips | None, folder: Path | None
+    method: Method,
+    name: str,
+    scene: Scene,
+    views: Callable[[], Truth],
+    protocol: Protocol,
+    lpips: Lpips | None,
+    folder: Path | None,
 ) -> dict[str, Any]:
     """Figures of the method and of the floors that need nothing else, why it failed, and the prediction's seconds."""
-    item, every = item_of(name, scene, protocol), truth_of(scene)
+    item, every = item_of(name, scene, protocol), views()
     truth = scored_part(every, protocol)
     empty = torch.ones_like(truth.rgb)
     failed, prediction = None, empty
@@ -245,13 +252,12 @@ def _score_object(
 
 
 def _nearest_figures(
-    nearest: NearestViews, name: str, scene: Scene, protocol: Protocol, lpips: Lpips | None
+    nearest: Tensor | None, views: Callable[[], Truth], protocol: Protocol, lpips: Lpips | None
 ) -> list[dict[str, float | None]]:
     """Figures of the nearest seen object's views, as if they were predicted of this one; None each if there is none."""
-    views = nearest.of(name)
-    if views is None:
+    if nearest is None:
         return [dict.fromkeys(FIGURES) for _ in protocol.scored]
-    return score_views(views, scored_part(truth_of(scene), protocol), protocol, lpips)
+    return score_views(nearest, scored_part(views(), protocol), protocol, lpips)
 
 
 def azimuths_from(cameras: Cameras) -> list[float]:

@@ -7,7 +7,7 @@ import json
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -16,22 +16,20 @@ import numpy as np
 import trimesh
 from tqdm import tqdm
 
-from vfusion3d.alpha import over_white
 from vfusion3d.data.scenes import Scene
 from vfusion3d.errors import UsageError, VFusion3DError
 from vfusion3d.evaluation.command import build_parser, known_objects, prepare
 from vfusion3d.evaluation.environment import environment
 from vfusion3d.evaluation.floors import NEAREST, NearestSeen, turn_between
 from vfusion3d.evaluation.groups import SEEN, counted, group_of, in_order
-from vfusion3d.evaluation.kept import claim, keep, read_kept
+from vfusion3d.evaluation.kept import claim, kept_or
 from vfusion3d.evaluation.memory import memory_errors
 from vfusion3d.evaluation.methods import EvaluationItem, MeshFolder, Reconstructor
 from vfusion3d.evaluation.protocol import Protocol, hash_of
 from vfusion3d.evaluation.results import METHOD, plain_interval, told_failures, told_interval
 from vfusion3d.evaluation.scoring import item_of, truth_key
-from vfusion3d.evaluation.targets import render_targets
+from vfusion3d.evaluation.targets import mesh_digest, render_targets
 from vfusion3d.meshes import normalise, read_mesh
-from vfusion3d.meshes.files import files_of
 from vfusion3d.meshes.readers import UpAxis
 from vfusion3d.metrics.geometry import SAMPLES, THRESHOLD, Alignment, Surface, surface_figures
 from vfusion3d.metrics.intervals import bootstrap_interval
@@ -98,13 +96,13 @@ def measure(
             make_folder(folder / part)
     groups = {name: group_of(name, unseen, seen) for name in scenes}
     seen_ones = [name for name in scenes if groups[name] == SEEN]
-    nearest = NearestSeen(seen_ones, lambda name: over_white(scenes[name].image(0)[None])[0])
+    nearest = NearestSeen.among(scenes, seen_ones)
     missing = nearest.missing
     truths = {name: surface_key(scene, meshes[name]) for name, scene in scenes.items()}
     rows: dict[str, list[dict[str, Any]]] = {METHOD: [], BALL: [], **({} if missing else {NEAREST: []})}
     for name, scene in tqdm(scenes.items(), desc="shapes", unit="object", file=sys.stderr):
         own = partial(_own, method, item_of(name, scene, protocol), meshes[name], up, alignments, threshold)
-        done = _kept_or(folder and folder / "objects" / f"{name}.json", truths[name], own)
+        done = kept_or(folder and folder / "objects" / f"{name}.json", truths[name], ("figures",), own)
         figures = dict(done["figures"])
         if not missing:  # kept apart, since which of the others were seen is no part of the method's figures
             other = nearest.of(name)
@@ -114,7 +112,8 @@ def measure(
                 turn = turn_between(scene.cameras[0], scenes[other].cameras[0])
                 beside = partial(_beside, meshes[other], turn.numpy(), meshes[name], up, alignments, threshold)
                 truth = f"{truths[name]} {truths[other]}"
-                figures[NEAREST] = _kept_or(folder and folder / "nearest" / f"{name}.json", truth, beside)["figures"]
+                path = folder and folder / "nearest" / f"{name}.json"
+                figures[NEAREST] = kept_or(path, truth, ("figures",), beside)["figures"]
         for of, part in figures.items():
             head = {"object": name, "group": groups[name], "failed": done["failed"] if of == METHOD else None}
             rows[of] += [{**head, "alignment": alignment, **part[alignment]} for alignment in alignments]
@@ -138,15 +137,7 @@ def measure(
 
 def surface_key(scene: Scene, mesh: Path) -> str:
     """What an object's input view and true surface are, from their files' content; inner walls are on no picture."""
-    digest = hashlib.sha256(truth_key(scene).encode())
-    for file in files_of(mesh):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _kept_or(path: Path | None, truth: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What an earlier run kept of an object, or what is made, and kept, instead."""
-    return read_kept(path, truth, ("figures",)) or keep(path, truth, make())
+    return hashlib.sha256(f"{truth_key(scene)} {mesh_digest(mesh)}".encode()).hexdigest()[:16]
 
 
 def _own(

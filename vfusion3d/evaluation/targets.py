@@ -85,16 +85,25 @@ def render_targets(
     return {name: Scene.load(job.folder) for name, job in jobs.items()}
 
 
-def _job(protocol: Protocol, name: str, mesh: Path, root: Path, up: UpAxis) -> RenderJob:
-    """What renders one object, and where."""
-    settings = protocol.settings()
+def mesh_digest(mesh: Path) -> str:
+    """SHA-256 over a mesh file and those that it may refer to.
+
+    Raises:
+        MeshError: if one of them cannot be read.
+    """
     digest = hashlib.sha256()
     try:
         for file in files_of(mesh):
             digest.update(file.read_bytes())
     except OSError as error:
         raise MeshError(f"The mesh {mesh} cannot be read ({error.strerror or error}).") from error
-    facts: list[Any] = [RENDERING, *dataclasses.astuple(settings), protocol.lighting, up, digest.hexdigest()]
+    return digest.hexdigest()
+
+
+def _job(protocol: Protocol, name: str, mesh: Path, root: Path, up: UpAxis) -> RenderJob:
+    """What renders one object, and where."""
+    settings = protocol.settings()
+    facts: list[Any] = [RENDERING, *dataclasses.astuple(settings), protocol.lighting, up, mesh_digest(mesh)]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     # Cameras that are drawn depend on the folder's name, which is the object's.
     return RenderJob(mesh, root / key / name, settings, up, protocol.lighting)

@@ -202,7 +202,7 @@ def _winner(question: str, units: Sequence[Sequence[str]]) -> Winner:
         wins,
         losses,
         margins.count(0),
-        rate if wins + losses else None,
+        rate,
         low,
         high,
         votes,
